@@ -1,0 +1,1 @@
+"""seqtrain: sequence training for speech recognition."""
