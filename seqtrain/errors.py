@@ -22,6 +22,7 @@ __all__ = [
     "DataError",
     "DerivativeError",
     "DeviceError",
+    "DivergenceError",
     "DtypeError",
     "FsaError",
     "Infeasible",
@@ -63,7 +64,7 @@ class LabelError(ArgumentError):
     """A label lies outside the columns of the scores, or is one that may not stand there (blank in the targets)."""
 
     def __init__(
-        self, message: str, *, argument: str, utterance: int, position: int, label: int, num_labels: int
+        self, message: str, *, argument: str, utterance: int, position: int, label: int, num_labels: int | None
     ) -> None:
         super().__init__(message, argument=argument)
         self.utterance = utterance
@@ -216,6 +217,16 @@ class CheckpointError(SeqtrainError):
     def __init__(self, message: str, *, path: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class DivergenceError(SeqtrainError):
+    """Training broke down: after `step` steps of `stage` the loss or its gradient isn't finite."""
+
+    def __init__(self, message: str, *, stage: str, step: int, utterances: Sequence[str]) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.step = step
+        self.utterances = tuple(utterances)
 
 
 class MissingDependencyError(SeqtrainError, ImportError):
