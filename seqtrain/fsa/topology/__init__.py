@@ -1,0 +1,1 @@
+"""Label topologies: which label sequences of frames a sequence of targets stands for."""
