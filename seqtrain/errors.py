@@ -31,6 +31,7 @@ __all__ = [
     "LexiconError",
     "MissingDependencyError",
     "NonFiniteScoresError",
+    "OutOfVocabularyError",
     "SeqtrainError",
     "ShapeError",
 ]
@@ -201,6 +202,15 @@ class LexiconError(SeqtrainError):
         super().__init__(message)
         self.word = word
         self.line = line
+
+
+class OutOfVocabularyError(LexiconError):
+    """Words of an utterance are missing from the lexicon; `words` lists every one of them, in order of appearance."""
+
+    def __init__(self, message: str, *, words: Sequence[str], utterance: str | None = None) -> None:
+        super().__init__(message, word=words[0] if words else None)
+        self.words = tuple(words)
+        self.utterance = utterance
 
 
 class ConfigError(SeqtrainError, ValueError):
