@@ -34,6 +34,7 @@ __all__ = [
     "OutOfVocabularyError",
     "SeqtrainError",
     "ShapeError",
+    "UnknownSegmentError",
 ]
 
 
@@ -189,6 +190,10 @@ class DataError(SeqtrainError):
         super().__init__(message)
         self.path = path
         self.utterance = utterance
+
+
+class UnknownSegmentError(DataError):
+    """A segment (utterance) that the corpus or the transcripts don't have; `utterance` is its name."""
 
 
 class AudioError(DataError):
