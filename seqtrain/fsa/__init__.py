@@ -4,6 +4,23 @@ adapters."""
 from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.batch import FsaBatch
 from seqtrain.fsa.topology.ctc import ctc
+from seqtrain.fsa.topology.hmm import hmm
 from seqtrain.fsa.topology.linear import linear
+from seqtrain.fsa.topology.rna import rna
+from seqtrain.fsa.topology.transitions import Silence, Transitions
+from seqtrain.fsa.topology.word_hmm import Word, WordStates, word_hmm, word_hmm_states
 
-__all__ = ["Fsa", "FsaBatch", "ctc", "linear"]
+__all__ = [
+    "Fsa",
+    "FsaBatch",
+    "Silence",
+    "Transitions",
+    "Word",
+    "WordStates",
+    "ctc",
+    "hmm",
+    "linear",
+    "rna",
+    "word_hmm",
+    "word_hmm_states",
+]
