@@ -3,6 +3,8 @@ adapters."""
 
 from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.batch import FsaBatch
+from seqtrain.fsa.text_k2 import from_k2_text, to_k2_text
+from seqtrain.fsa.text_openfst import from_openfst_text, to_openfst_text
 from seqtrain.fsa.topology.ctc import ctc
 from seqtrain.fsa.topology.hmm import hmm
 from seqtrain.fsa.topology.linear import linear
@@ -18,9 +20,13 @@ __all__ = [
     "Word",
     "WordStates",
     "ctc",
+    "from_k2_text",
+    "from_openfst_text",
     "hmm",
     "linear",
     "rna",
+    "to_k2_text",
+    "to_openfst_text",
     "word_hmm",
     "word_hmm_states",
 ]

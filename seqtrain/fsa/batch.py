@@ -12,6 +12,7 @@ from seqtrain.errors import ArgumentError, DeviceError, ShapeError
 from seqtrain.fsa._arrays import Floats, Integers, int32_array, integer_array, weight_tensor
 from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.min_length import min_length
+from seqtrain.fsa.rasr import local_structure
 from seqtrain.fsa.validate import check_automata, check_weights
 
 __all__ = ["FsaBatch"]
@@ -189,6 +190,53 @@ class FsaBatch:
         parts["weights"] = joined([fsa.weights.to(dtype) for fsa in automata], no_floats)
         parts["final_weights"] = joined([fsa.final_weights.to(dtype) for fsa in automata], no_floats)
         return cls._from_checked(parts, _checked_tags(tags, len(automata)))
+
+    @classmethod
+    def from_rasr(
+        cls,
+        num_states: int | Integers | None,
+        edges: Integers,
+        weights: Floats,
+        start_end: Integers,
+        *,
+        tdp_scale: float | torch.Tensor = 1.0,
+        tags: Sequence[str] | None = None,
+    ) -> FsaBatch:
+        """Automata as RASR exports them, in the batch layout of RETURNN's `fast_baum_welch`.
+
+        State numbers there run through the whole batch; here they become local to each automaton, the lowest
+        one 0. The edges of a sequence keep their order.
+
+        Args:
+            num_states: of the whole batch, or (B,) of each sequence, or None to take it from edges and
+                start_end. With numbers for each sequence the states of sequence b must lie behind those of b
+                - 1, without gap.
+            edges: (4, A) integers, rows: from, to, label, sequence.
+            weights: (A,) costs, that is -log; +inf forbids an edge. May require grad.
+            start_end: (2, B) integers, rows: start state, end state. The end is final with weight 0.
+            tdp_scale: factor for the weights (`scale_weights`).
+            tags: (B,) names of the segments.
+
+        Raises:
+            FsaError: an edge of a sequence that start_end doesn't have, a state outside its sequence or the
+                batch, a negative label, a cost that is NaN or -inf.
+            ShapeError, DtypeError, ArgumentError: an argument isn't of the shape or kind above.
+        """
+        structure, order = local_structure(num_states, edges, start_end)
+        costs = weight_tensor(weights, argument="weights", size=order.shape[0])
+        log_weights = 0.0 - costs[torch.from_numpy(order).to(costs.device)]
+        count = structure["final_states"].shape[0]
+        batch = cls(
+            weights=log_weights,
+            final_weights=torch.zeros(count, dtype=costs.dtype, device=costs.device),
+            tags=tags,
+            **structure,
+        )
+        return (
+            batch
+            if isinstance(tdp_scale, (int, float)) and tdp_scale == 1.0
+            else batch.scale_weights(tdp_scale)
+        )
 
     def __len__(self) -> int:
         return self.num_states.shape[0]
