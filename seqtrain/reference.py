@@ -1,0 +1,363 @@
+"""The recursions in plain float64: slow, readable, and what every kernel is measured against.
+
+Notation. An automaton has arcs a = (p → q, label l) with log weight w(a), a start state, and final log
+weights f(q). Frame t = 0 … T - 1 gives label l the score x(t, l), a natural log, normalised or not. A path π
+= a_0 … a_{T-1} starts in the start state, its arcs follow each other, and it ends in a final state q:
+
+    score(π) = Σ_t [ w(a_t) + x(t, l(a_t)) ] + f(q)
+
+Full sum (Baum et al. 1970; Rabiner 1989, "A tutorial on hidden Markov models", section III), with ⊕ for
+log-add:
+
+    L       = ⊕_π score(π)
+    α(0, s) = 0 at the start state, -inf elsewhere
+    α(t+1, q) = ⊕ over arcs a = (p → q, l):  α(t, p) + w(a) + x(t, l)
+    β(T, s) = f(s), -inf where s isn't final
+    β(t, p)   = ⊕ over arcs a = (p → q, l):  w(a) + x(t, l) + β(t+1, q)
+    L       = ⊕_s α(T, s) + f(s) = β(0, start)
+
+The probability of arc a at frame t, given that one of the paths is taken, and all derivatives of L with it:
+
+    ξ(t, a)      = exp( α(t, p) + w(a) + x(t, l) + β(t+1, q) - L )
+    ∂L/∂x(t, l)  = Σ over arcs a with label l: ξ(t, a)          (the posteriors; each frame sums to one)
+    ∂L/∂w(a)     = Σ_t ξ(t, a)                                  (expected count of the arc)
+    ∂L/∂f(s)     = exp( α(T, s) + f(s) - L )
+
+Best path (Viterbi 1967): max instead of ⊕. Among equal scores the arc of the lowest number into a state wins,
+at each step; among equally good final states the one of the lowest number.
+
+CTC (Graves et al. 2006, "Connectionist temporal classification", equations 6-16), on the targets with blanks
+around and between them, l'_0 … l'_{2U}: α(t, s) gathers α(t-1, s), α(t-1, s-1), and α(t-1, s-2) unless l'_s
+is a blank or equals l'_{s-2}. Through y = log-softmax(x) the gradient of -L is softmax(x) · Σ_l γ(t, l) -
+γ(t, l) with the posteriors γ.
+
+Everything here takes one utterance. Where no path exists L is -inf, and all derivatives are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seqtrain.errors import LabelError, NonFiniteScoresError, ShapeError
+from seqtrain.fsa.automaton import Fsa
+
+__all__ = [
+    "BestPath",
+    "CtcLoss",
+    "FullSumGradients",
+    "Path",
+    "best_path",
+    "ctc_loss",
+    "enumerate_paths",
+    "full_sum",
+    "full_sum_gradients",
+    "posteriors",
+]
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Path:
+    """One path: `arcs` (T,), the `states` they enter (T,), their `labels` (T,), and its score."""
+
+    score: float
+    arcs: tuple[int, ...]
+    states: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BestPath:
+    """The best path: `arcs`, `states` (entered) and `labels`, (T,) int64 each.
+
+    Without a path all are -1, and the score is -inf.
+    """
+
+    score: float
+    arcs: Indices
+    states: Indices
+    labels: Indices
+
+
+@dataclass(frozen=True)
+class FullSumGradients:
+    """L, and its derivatives: `scores` (T, V), `weights` (A,), `final_weights` (F,) in the automaton's
+    order."""
+
+    score: float
+    scores: Array
+    weights: Array
+    final_weights: Array
+
+
+@dataclass(frozen=True)
+class CtcLoss:
+    """The loss -L >= 0 for normalised scores (inf without a path), and its `gradient` (T, V) with respect to
+    the scores."""
+
+    loss: float
+    gradient: Array
+
+
+def _checked_scores(scores: ArrayLike, highest_label: int) -> Array:
+    table = np.asarray(scores, dtype=np.float64)
+    if table.ndim != 2:
+        raise ShapeError(f"scores must have the shape (T, V), got {table.shape}", argument="scores")
+    bad = np.flatnonzero(~(table < np.inf).all(axis=1))
+    if bad.size:
+        raise NonFiniteScoresError(
+            f"scores hold NaN or +inf at frame {bad[0]}", argument="scores", utterance=0, frame=int(bad[0])
+        )
+    if highest_label >= table.shape[1]:
+        raise LabelError(
+            f"label {highest_label} is outside the {table.shape[1]} columns of the scores",
+            argument="scores",
+            utterance=0,
+            position=0,
+            label=highest_label,
+            num_labels=table.shape[1],
+        )
+    return table
+
+
+@dataclass(frozen=True)
+class _Automaton:
+    """The parts of an Fsa, as the equations name them."""
+
+    source: Indices
+    destination: Indices
+    label: Indices
+    weight: Array
+    start: int
+    num_states: int
+    final_states: Indices
+    final_weights: Array
+    final: Array
+    """(S,) f(s), -inf where s isn't final."""
+
+
+def _parts(fsa: Fsa) -> _Automaton:
+    arcs = fsa.arcs.numpy().astype(np.int64)
+    final_states = fsa.final_states.numpy().astype(np.int64)
+    final_weights = fsa.final_weights.detach().cpu().numpy().astype(np.float64)
+    final = np.full(fsa.num_states, -np.inf)
+    final[final_states] = final_weights
+    return _Automaton(
+        source=arcs[:, 0],
+        destination=arcs[:, 1],
+        label=arcs[:, 2],
+        weight=fsa.weights.detach().cpu().numpy().astype(np.float64),
+        start=fsa.start,
+        num_states=fsa.num_states,
+        final_states=final_states,
+        final_weights=final_weights,
+        final=final,
+    )
+
+
+def _prepared(scores: ArrayLike, fsa: Fsa) -> tuple[Array, _Automaton]:
+    g = _parts(fsa)
+    return _checked_scores(scores, int(g.label.max(initial=-1))), g
+
+
+def enumerate_paths(scores: ArrayLike, fsa: Fsa) -> Iterator[Path]:
+    """Every path of exactly T arcs with a score above -inf, one by one: exponentially many, for small
+    automata only.
+
+    Args:
+        scores: (T, V) natural-log scores, larger is better.
+        fsa: the automaton.
+
+    Raises:
+        ShapeError, NonFiniteScoresError, LabelError: scores that aren't (T, V), hold NaN or +inf, or lack a
+        label.
+    """
+    x, g = _prepared(scores, fsa)
+    leaving: list[list[int]] = [[] for _ in range(g.num_states)]
+    for arc, p in enumerate(g.source):
+        leaving[p].append(arc)
+
+    def extend(arcs: tuple[int, ...], state: int, score: float) -> Iterator[Path]:
+        t = len(arcs)
+        if t == x.shape[0]:
+            if g.final[state] > -np.inf:
+                path = list(arcs)
+                yield Path(
+                    score=score + float(g.final[state]),
+                    arcs=arcs,
+                    states=tuple(g.destination[path].tolist()),
+                    labels=tuple(g.label[path].tolist()),
+                )
+            return
+        for arc in leaving[state]:
+            further = score + float(g.weight[arc]) + float(x[t, g.label[arc]])
+            if further > -np.inf:
+                yield from extend((*arcs, arc), int(g.destination[arc]), further)
+
+    return extend((), g.start, 0.0)
+
+
+def _forward(x: Array, g: _Automaton) -> Array:
+    """α (T + 1, S)."""
+    alpha = np.full((x.shape[0] + 1, g.num_states), -np.inf)
+    alpha[0, g.start] = 0.0
+    for t in range(x.shape[0]):
+        np.logaddexp.at(alpha[t + 1], g.destination, alpha[t, g.source] + g.weight + x[t, g.label])
+    return alpha
+
+
+def _backward(x: Array, g: _Automaton) -> Array:
+    """β (T + 1, S)."""
+    beta = np.full((x.shape[0] + 1, g.num_states), -np.inf)
+    beta[-1] = g.final
+    for t in reversed(range(x.shape[0])):
+        np.logaddexp.at(beta[t], g.source, g.weight + x[t, g.label] + beta[t + 1, g.destination])
+    return beta
+
+
+def full_sum(scores: ArrayLike, fsa: Fsa) -> float:
+    """L, the log-sum of the scores of all paths; -inf without a path.
+
+    Arguments and errors as in `enumerate_paths`.
+    """
+    x, g = _prepared(scores, fsa)
+    return float(np.logaddexp.reduce(_forward(x, g)[-1] + g.final))
+
+
+def full_sum_gradients(scores: ArrayLike, fsa: Fsa) -> FullSumGradients:
+    """L and its derivatives with respect to scores, arc weights and final weights.
+
+    Arguments and errors as in `enumerate_paths`.
+    """
+    x, g = _prepared(scores, fsa)
+    alpha, beta = _forward(x, g), _backward(x, g)
+    total = float(np.logaddexp.reduce(alpha[-1] + g.final))
+    to_scores = np.zeros_like(x)
+    to_weights = np.zeros_like(g.weight)
+    to_final = np.zeros_like(g.final_weights)
+    if total > -np.inf:
+        for t in range(x.shape[0]):
+            xi = np.exp(alpha[t, g.source] + g.weight + x[t, g.label] + beta[t + 1, g.destination] - total)
+            np.add.at(to_scores[t], g.label, xi)
+            to_weights += xi
+        to_final = np.exp(alpha[-1, g.final_states] + g.final_weights - total)
+    return FullSumGradients(score=total, scores=to_scores, weights=to_weights, final_weights=to_final)
+
+
+def posteriors(scores: ArrayLike, fsa: Fsa) -> Array:
+    """(T, V) probability of each label at each frame, given that one of the paths is taken; rows sum to one.
+
+    Without a path all are 0. Arguments and errors as in `enumerate_paths`.
+    """
+    return full_sum_gradients(scores, fsa).scores
+
+
+def best_path(scores: ArrayLike, fsa: Fsa) -> BestPath:
+    """The path of the highest score; ties as the module's description says.
+
+    Arguments and errors as in `enumerate_paths`.
+    """
+    x, g = _prepared(scores, fsa)
+    frames = x.shape[0]
+    best = np.full(g.num_states, -np.inf)
+    best[g.start] = 0.0
+    into = np.full((frames, g.num_states), -1, dtype=np.int64)
+    for t in range(frames):
+        candidates = best[g.source] + g.weight + x[t, g.label]
+        best = np.full(g.num_states, -np.inf)
+        for arc, candidate in enumerate(candidates):
+            q = g.destination[arc]
+            if candidate > best[q]:
+                best[q], into[t, q] = candidate, arc
+    ending = best + g.final
+    state = int(np.argmax(ending))  # the first of equals
+    arcs = np.full(frames, -1, dtype=np.int64)
+    score = float(ending[state])
+    if score == -np.inf:
+        return BestPath(score=score, arcs=arcs, states=arcs.copy(), labels=arcs.copy())
+    for t in reversed(range(frames)):
+        arcs[t] = into[t, state]
+        state = int(g.source[arcs[t]])
+    return BestPath(score=score, arcs=arcs, states=g.destination[arcs], labels=g.label[arcs])
+
+
+def ctc_loss(
+    scores: ArrayLike, targets: Sequence[int] | Indices, *, blank: int = 0, normalize: bool = False
+) -> CtcLoss:
+    """CTC by its own recursion, independent of the automaton that `seqtrain.fsa.ctc` builds.
+
+    Args:
+        scores: (T, V) natural-log scores; with `normalize` logits, to which log-softmax is applied.
+        targets: (U,) labels.
+        blank: column of the blank.
+        normalize: apply log-softmax; the gradient is with respect to what was passed.
+
+    Raises:
+        ShapeError, NonFiniteScoresError, LabelError: as in `enumerate_paths`; also for the blank among the
+        targets.
+    """
+    labels = [int(label) for label in targets]
+    x = _checked_scores(scores, max([blank, *labels]))
+    for position, label in enumerate(labels):
+        if label == blank or label < 0:
+            raise LabelError(
+                f"targets: position {position} holds {label}, "
+                + ("the blank" if label == blank else "which is negative"),
+                argument="targets",
+                utterance=0,
+                position=position,
+                label=label,
+                num_labels=x.shape[1],
+            )
+    frames = x.shape[0]
+    y = x
+    if normalize:
+        row_sum = np.logaddexp.reduce(x, axis=1, keepdims=True)
+        y = x - np.where(row_sum > -np.inf, row_sum, 0.0)  # a frame of nothing but -inf stays as it is
+
+    extended = np.full(2 * len(labels) + 1, blank)
+    extended[1::2] = labels
+    states = extended.size
+    may_skip = np.zeros(states, dtype=bool)
+    may_skip[2:] = (extended[2:] != blank) & (extended[2:] != extended[:-2])
+
+    def entering(before: Array) -> Array:
+        """⊕ over the states from which each state is entered."""
+        total: Array = before.copy()
+        total[1:] = np.logaddexp(total[1:], before[:-1])
+        total[2:] = np.where(may_skip[2:], np.logaddexp(total[2:], before[:-2]), total[2:])
+        return total
+
+    def leaving(after: Array) -> Array:
+        """⊕ over the states that each state leads to."""
+        total: Array = after.copy()
+        total[:-1] = np.logaddexp(total[:-1], after[1:])
+        total[:-2] = np.where(may_skip[2:], np.logaddexp(total[:-2], after[2:]), total[:-2])
+        return total
+
+    if frames == 0:
+        return CtcLoss(loss=np.inf if labels else 0.0, gradient=np.zeros_like(x))
+    alpha = np.full((frames, states), -np.inf)
+    alpha[0, :2] = y[0, extended[:2]]
+    for t in range(1, frames):
+        alpha[t] = entering(alpha[t - 1]) + y[t, extended]
+    beta = np.full((frames, states), -np.inf)  # without the score of frame t
+    beta[-1, -2:] = 0.0
+    for t in reversed(range(frames - 1)):
+        beta[t] = leaving(beta[t + 1] + y[t + 1, extended])
+
+    total = float(np.logaddexp.reduce(alpha[-1, -2:]))
+    if total == -np.inf:
+        return CtcLoss(loss=np.inf, gradient=np.zeros_like(x))
+    occupancy = np.exp(alpha + beta - total)
+    gamma = np.zeros_like(x)
+    for s, label in enumerate(extended):
+        gamma[:, label] += occupancy[:, s]
+    gradient = np.exp(y) * gamma.sum(axis=1, keepdims=True) - gamma if normalize else -gamma
+    return CtcLoss(loss=-total, gradient=gradient)
