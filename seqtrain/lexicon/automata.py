@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from seqtrain.errors import ArgumentError, LexiconError, OutOfVocabularyError, UnknownSegmentError
-from seqtrain.fsa import Fsa, FsaBatch, Silence, Word, word_hmm
+from seqtrain.fsa import Fsa, FsaBatch, Silence, Word, WordStates, word_hmm, word_hmm_states
 from seqtrain.lexicon.digest import content_digest
 from seqtrain.lexicon.inventory import LabelInventory
 from seqtrain.lexicon.lexicon import Lexicon
 from seqtrain.lexicon.topology import CtcTopology, HmmTopology, Topology
-from seqtrain.lexicon.word_ctc import word_ctc
+from seqtrain.lexicon.word_ctc import word_ctc, word_ctc_states
 
 __all__ = ["AutomatonBuilder"]
 
@@ -37,6 +37,9 @@ class AutomatonBuilder:
 
     Attributes:
         inventory: the labels.
+        columns: with an HMM, for each phoneme the columns of its states (`columns` of `fsa.word_hmm`); with
+            CTC, for each phoneme, the blank included, its one column.
+        silence: the optional silence between words; None where there is none.
 
     Raises:
         LexiconError: the topology has silence, and the lexicon has no phoneme for it; with CTC, a word is
@@ -52,9 +55,11 @@ class AutomatonBuilder:
         if isinstance(topology, CtcTopology):
             self.inventory = _ctc_inventory(lexicon, topology)
             labels = {phoneme: column for column, phoneme in enumerate(self.inventory.labels)}
+            self.columns = [range(column, column + 1) for column in labels.values()]
+            self.silence: Silence | None = None
         else:
-            self.inventory, labels, self._columns = _hmm_inventory(lexicon, topology)
-            self._silence = self._make_silence(topology)
+            self.inventory, labels, self.columns = _hmm_inventory(lexicon, topology)
+            self.silence = self._make_silence(topology)
         reserved = {lexicon.blank, lexicon.silence if isinstance(topology, CtcTopology) else None}
         self._words: dict[str, Word] = {}
         for word, variants in lexicon.items():
@@ -84,6 +89,37 @@ class AutomatonBuilder:
             OutOfVocabularyError: the lexicon lacks words: names them all for the first such utterance.
             ArgumentError: not as many tags as texts.
         """
+        utterances = self._utterances(texts, tags)
+        if isinstance(self.topology, HmmTopology):
+            batch = word_hmm(
+                utterances, columns=self.columns, transitions=self.topology.phone, silence=self.silence
+            )
+            return batch if tags is None else batch.with_tags(tags)
+        return FsaBatch.from_list([word_ctc(words, blank=self._blank) for words in utterances], tags=tags)
+
+    def states_of(self, texts: Sequence[str], *, tags: Sequence[str] | None = None) -> WordStates:
+        """What the states of `build_batch`, called with the same arguments, stand for; with CTC, a state of
+        blank stands for no word.
+
+        Raises:
+            OutOfVocabularyError, ArgumentError: as `build_batch`.
+        """
+        utterances = self._utterances(texts, tags)
+        if isinstance(self.topology, HmmTopology):
+            return word_hmm_states(utterances, columns=self.columns, silence=self.silence)
+        return word_ctc_states(utterances, blank=self._blank)
+
+    def variants(self, word: str) -> Word:
+        """The variants of a word, as `build_batch` uses them: (log weight, phoneme numbers) each.
+
+        Raises:
+            OutOfVocabularyError: the lexicon lacks the word.
+        """
+        if word not in self._words:
+            raise OutOfVocabularyError(f"not in the lexicon: {word!r}", words=(word,))
+        return self._words[word]
+
+    def _utterances(self, texts: Sequence[str], tags: Sequence[str] | None) -> list[list[Word]]:
         if tags is not None and len(tags) != len(texts):
             raise ArgumentError(f"{len(tags)} tags for {len(texts)} texts", argument="tags")
         for index, text in enumerate(texts):
@@ -96,16 +132,13 @@ class AutomatonBuilder:
                     words=missing,
                     utterance=utterance,
                 )
-        utterances = [[self._words[word] for word in text.split()] for text in texts]
-        if isinstance(self.topology, HmmTopology):
-            batch = word_hmm(
-                utterances, columns=self._columns, transitions=self.topology.phone, silence=self._silence
-            )
-            return batch if tags is None else batch.with_tags(tags)
-        blank = self.inventory.blank
-        if blank is None:
+        return [[self._words[word] for word in text.split()] for text in texts]
+
+    @property
+    def _blank(self) -> int:
+        if self.inventory.blank is None:
             raise LexiconError("CTC needs a blank")
-        return FsaBatch.from_list([word_ctc(words, blank=blank) for words in utterances], tags=tags)
+        return self.inventory.blank
 
     def automata(self, tags: Sequence[str]) -> FsaBatch:
         """The automata of the utterances named, in this order, with `tags` set.

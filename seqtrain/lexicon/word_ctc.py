@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
-from seqtrain.fsa import Fsa, Word
+from seqtrain.fsa import Fsa, Word, WordStates
 
-__all__ = ["word_ctc"]
+__all__ = ["word_ctc", "word_ctc_states"]
 
 
 class _Graph:
@@ -20,10 +21,15 @@ class _Graph:
         self.num_states = 0
         self.arcs: list[tuple[int, int, int]] = []
         self.weights: list[float] = []
+        # What each state stands for: position of the word, variant, position of the phone; -1 for blank.
+        self.meaning: list[tuple[int, int, int]] = []
+        # The states in which a path may end.
+        self.final: list[int] = []
 
-    def state(self, label: int) -> int:
+    def state(self, label: int, meaning: tuple[int, int, int] = (-1, -1, -1)) -> int:
         """A new state, in which `label` repeats."""
         self.num_states += 1
+        self.meaning.append(meaning)
         self.arc(self.num_states - 1, self.num_states - 1, label)
         return self.num_states - 1
 
@@ -43,17 +49,42 @@ def word_ctc(words: Sequence[Word], *, blank: int) -> Fsa:
         words: for each word its variants (log weight, labels); no label is the blank.
         blank: column of the blank.
     """
+    graph = _lay_out(words, blank)
+    arcs = np.array(graph.arcs, dtype=np.int32)
+    order = np.lexsort((arcs[:, 1], arcs[:, 0]))
+    return Fsa(
+        arcs[order],
+        np.array(graph.weights, dtype=np.float32)[order],
+        num_states=graph.num_states,
+        final=dict.fromkeys(graph.final, 0.0),
+    )
+
+
+def word_ctc_states(utterances: Sequence[Sequence[Word]], *, blank: int) -> WordStates:
+    """What the states of `word_ctc` stand for, called for each of `utterances`.
+
+    States of blank, also those between the phones of a word, stand for no word; the state of a phone is 0.
+    """
+    graphs = [_lay_out(words, blank) for words in utterances]
+    meaning = torch.tensor([m for graph in graphs for m in graph.meaning], dtype=torch.int64).reshape(-1, 3)
+    word, variant, phone = meaning.unbind(1)
+    offsets = torch.tensor([0, *itertools.accumulate(graph.num_states for graph in graphs)])
+    state = torch.where(phone >= 0, 0, -1)
+    return WordStates(word=word, variant=variant, phone=phone, state=state, offsets=offsets)
+
+
+def _lay_out(words: Sequence[Word], blank: int) -> _Graph:
     graph = _Graph(blank)
     junction = graph.state(blank)  # blank before, between and after words
     ends: list[tuple[int, int]] = []  # (state, label) in which the word before may end
-    for variants in words:
+    for position, variants in enumerate(words):
         starts, ends_of_word = [], []
-        for weight, labels in variants:
-            state = graph.state(labels[0])
+        for variant, (weight, labels) in enumerate(variants):
+            state = graph.state(labels[0], (position, variant, 0))
             starts.append((state, labels[0], weight))
-            for label, next_label in itertools.pairwise(labels):
+            for phone, (label, next_label) in enumerate(itertools.pairwise(labels), start=1):
                 between = graph.state(blank)
-                following = graph.state(next_label)
+                following = graph.state(next_label, (position, variant, phone))
                 graph.arc(state, between, blank)
                 graph.arc(between, following, next_label)
                 if next_label != label:
@@ -69,11 +100,5 @@ def word_ctc(words: Sequence[Word], *, blank: int) -> Fsa:
         for end, _ in ends_of_word:
             graph.arc(end, junction, blank)
         ends = ends_of_word
-    arcs = np.array(graph.arcs, dtype=np.int32)
-    order = np.lexsort((arcs[:, 1], arcs[:, 0]))
-    return Fsa(
-        arcs[order],
-        np.array(graph.weights, dtype=np.float32)[order],
-        num_states=graph.num_states,
-        final={**{end: 0.0 for end, _ in ends}, junction: 0.0},
-    )
+    graph.final = [*(end for end, _ in ends), junction]
+    return graph
