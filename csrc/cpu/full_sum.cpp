@@ -1,0 +1,352 @@
+// Full sum over a batch of automata: forward sweep, backward sweep with occupancies, and their dense gradient.
+
+#include <cstring>
+#include <limits>
+
+#include "../recursion/exponential.h"
+#include "../recursion/full_sum.h"
+#include "graph_view.h"
+#include "kernels.h"
+#include "memory.h"
+#include "parallel.h"
+#include "segments.h"
+
+namespace seqtrain {
+namespace {
+
+template <class Real>
+class FullSumUtterance {
+  using Exponent = ExponentOf<Real>;
+
+ public:
+  void run(const FullSum<Real>& problem, int64_t b, const GraphLayout<Real>& graph) {
+    graph_ = &graph;
+    const int64_t frames = problem.lengths[b];
+    const int64_t g = problem.graphs.graphs > 1 ? b : 0;
+    if (graph.start_slot < 0) {
+      problem.status[b] = status_no_path;
+      return;
+    }
+    if (frames == 0) {
+      run_empty(problem, b, g);
+      return;
+    }
+    const int64_t nodes = padded(graph.nodes()), arrivals = padded(graph.arrivals), slots = padded(graph.slots());
+    const Segments segments(frames, 2 * (nodes + arrivals) * static_cast<int64_t>(sizeof(Real)));
+    node_width_ = nodes;
+    arrival_width_ = arrivals;
+    allocate(segments, frames, nodes, arrivals, slots);
+
+    for (int64_t segment = 0; segment < segments.count; segment++) {
+      // Slot 0 of a segment holds the frame before it.
+      if (segment == 0) {
+        start(graph, alpha(0));
+      } else {
+        copy(alpha(0), alpha(segments.length));
+      }
+      copy(checkpoint(segment), alpha(0));
+      if (!sweep_forward(problem, b, segments.begin(segment), segments.end(segment, frames))) return;
+    }
+    const Values<Real> last = alpha(segments.end(segments.count - 1, frames) - segments.begin(segments.count - 1));
+    Values<Real> beta{beta_ + lanes, beta_exponent_ + lanes};
+    finish(graph, beta);
+    const double likelihood = log2_likelihood(last, beta);
+    if (!(likelihood > -std::numeric_limits<double>::infinity())) {
+      problem.status[b] = status_no_path;
+      return;
+    }
+    double shift = 0;
+    for (int64_t t = 0; t < frames; t++) shift += static_cast<double>(shift_[t]);
+    problem.value[b] = (likelihood + shift) * 0.69314718055994530942;
+    if (problem.occupancies == nullptr && problem.arc_occupancies == nullptr) return;
+    if (problem.arc_occupancies != nullptr) final_occupancies(problem, b, g, last, likelihood);
+    sweep_back(problem, b, g, frames, segments, static_cast<Exponent>(std::floor(likelihood)));
+  }
+
+ private:
+  void allocate(const Segments& segments, int64_t frames, int64_t nodes, int64_t arrivals, int64_t slots) {
+    const auto length = at(segments.length), count = at(segments.count);
+    alpha_ = alpha_memory_.reserve((length + 1) * at(nodes));
+    alpha_exponent_ = alpha_exponent_memory_.reserve((length + 1) * at(nodes));
+    checkpoint_ = checkpoint_memory_.reserve(count * at(nodes));
+    checkpoint_exponent_ = checkpoint_exponent_memory_.reserve(count * at(nodes));
+    emission_ = emission_memory_.reserve(length * at(arrivals));
+    emission_exponent_ = emission_exponent_memory_.reserve(length * at(arrivals));
+    beta_ = beta_memory_.reserve(at(slots));
+    beta_exponent_ = beta_exponent_memory_.reserve(at(slots));
+    product_ = product_memory_.reserve(at(arrivals));
+    product_exponent_ = product_exponent_memory_.reserve(at(arrivals));
+    occupancy_ = occupancy_memory_.reserve(at(arrivals));
+    shift_ = shift_memory_.reserve(at(frames));
+    std::fill(product_, product_ + arrivals, Real{0});
+    std::fill(product_exponent_, product_exponent_ + arrivals, Exponent{zero_exponent});
+    // Slices read, and multiply by zero, what stands beside the nodes.
+    const int64_t right = graph_->arrivals;
+    for (int64_t slot = 0; slot <= segments.length; slot++) {
+      Real* mantissa = alpha_ + slot * nodes;
+      Exponent* exponent = alpha_exponent_ + slot * nodes;
+      std::fill(mantissa, mantissa + lanes, Real{0});
+      std::fill(exponent, exponent + lanes, Exponent{zero_exponent});
+      std::fill(mantissa + lanes + right, mantissa + nodes, Real{0});
+      std::fill(exponent + lanes + right, exponent + nodes, Exponent{zero_exponent});
+    }
+  }
+
+  Values<Real> alpha(int64_t slot) {
+    return {alpha_ + slot * node_width_ + lanes, alpha_exponent_ + slot * node_width_ + lanes};
+  }
+  Values<Real> checkpoint(int64_t segment) {
+    return {checkpoint_ + segment * node_width_ + lanes, checkpoint_exponent_ + segment * node_width_ + lanes};
+  }
+  Real* emission(int64_t slot) { return emission_ + slot * arrival_width_ + lanes; }
+  Exponent* emission_exponent(int64_t slot) { return emission_exponent_ + slot * arrival_width_ + lanes; }
+
+  void copy(Values<Real> to, Values<Real> from) const {
+    std::memcpy(to.mantissa - lanes, from.mantissa - lanes, at(node_width_) * sizeof(Real));
+    std::memcpy(to.exponent - lanes, from.exponent - lanes, at(node_width_) * sizeof(Exponent));
+  }
+
+  // Frames [begin, end), from slot 0 on; emission of frame t in slot t - begin, its alpha in slot t - begin + 1.
+  bool sweep_forward(const FullSum<Real>& problem, int64_t b, int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; t++) {
+      const int64_t slot = t - begin;
+      if (!emit(problem, problem.scores.row(b, t), t, slot)) {
+        problem.status[b] = 1 + t;
+        return false;
+      }
+      const Values<Real> before = alpha(slot), now = alpha(slot + 1);
+      apply(graph_->incoming, before.mantissa, before.exponent, emission(slot), emission_exponent(slot), now);
+      aggregate(*graph_, now);
+    }
+    return true;
+  }
+
+  // The frame's largest exponent is taken out, as in CTC: scores of any offset stay in range.
+  bool emit(const FullSum<Real>& problem, const char* row, int64_t t, int64_t slot) {
+    const int64_t arrivals = graph_->arrivals, stride = problem.scores.stride_label;
+    const int32_t* __restrict label = graph_->label.data();
+    Real* __restrict mantissa = emission(slot);
+    Exponent* __restrict exponent = emission_exponent(slot);
+    if (problem.scores.dtype == dtype_of<Real>()) {
+      const Real* __restrict scores = reinterpret_cast<const Real*>(row);
+      for (int64_t m = 0; m < arrivals; m++) mantissa[m] = scores[label[m] * stride];
+    } else {
+      for (int64_t m = 0; m < arrivals; m++) mantissa[m] = load<Real>(row, problem.scores.dtype, label[m] * stride);
+    }
+    constexpr Real infinity = std::numeric_limits<Real>::infinity();
+    int bad = 0;
+    Exponent top = zero_exponent;
+#pragma omp simd reduction(max : top) reduction(| : bad)
+    for (int64_t m = 0; m < arrivals; m++) {
+      const Real score = mantissa[m];
+      bad |= score < infinity ? 0 : 1;
+      Real value;
+      Exponent e;
+      split_exponential(score, value, e);
+      mantissa[m] = value;
+      exponent[m] = e;
+      top = e > top ? e : top;
+    }
+    if (bad != 0) return false;
+    if (top == zero_exponent) top = 0;
+#pragma omp simd
+    for (int64_t m = 0; m < arrivals; m++) {
+      const Exponent e = exponent[m] - top;
+      exponent[m] = e < -largest_input_exponent ? Exponent{zero_exponent} : e;
+      mantissa[m] = e < -largest_input_exponent ? Real{0} : mantissa[m];
+    }
+    for (int64_t m = arrivals; m < (arrivals + lanes - 1) / lanes * lanes; m++) {
+      mantissa[m] = 0;
+      exponent[m] = zero_exponent;
+    }
+    shift_[t] = top;
+    return true;
+  }
+
+  double log2_likelihood(Values<Real> last, Values<Real> ends) const {
+    double top = -std::numeric_limits<double>::infinity();
+    for (int64_t s = 0; s < graph_->slots(); s++)
+      if (ends.mantissa[s] > 0 && last.mantissa[node_of_slot(s)] > 0)
+        top = std::max(top, static_cast<double>(last.exponent[node_of_slot(s)] + ends.exponent[s]));
+    double sum = 0;
+    for (int64_t s = 0; s < graph_->slots(); s++)
+      if (ends.mantissa[s] > 0 && last.mantissa[node_of_slot(s)] > 0)
+        sum += static_cast<double>(last.mantissa[node_of_slot(s)]) * static_cast<double>(ends.mantissa[s]) *
+               std::exp2(static_cast<double>(last.exponent[node_of_slot(s)] + ends.exponent[s]) - top);
+    return sum > 0 ? top + std::log2(sum) : -std::numeric_limits<double>::infinity();
+  }
+
+  int64_t node_of_slot(int64_t slot) const {
+    return slot < graph_->single ? slot : graph_->arrivals + slot - graph_->single;
+  }
+
+  void sweep_back(const FullSum<Real>& problem, int64_t b, int64_t g, int64_t frames, const Segments& segments,
+                  Exponent likelihood_exponent) {
+    const GraphLayout<Real>& graph = *graph_;
+    const int64_t columns = static_cast<int64_t>(graph.column_label.size());
+    Values<Real> beta{beta_ + lanes, beta_exponent_ + lanes}, product{product_ + lanes, product_exponent_ + lanes};
+    double* arc_occupancies = nullptr;
+    if (problem.arc_occupancies != nullptr) {
+      const int64_t arcs = problem.graphs.arc_offsets[g + 1] - problem.graphs.arc_offsets[g];
+      arc_occupancies = problem.arc_occupancies +
+                        (problem.graphs.graphs > 1 ? problem.graphs.arc_offsets[g] : b * arcs);
+    }
+    for (int64_t segment = segments.count - 1; segment >= 0; segment--) {
+      const int64_t begin = segments.begin(segment), end = segments.end(segment, frames);
+      if (segment < segments.count - 1) {
+        copy(alpha(0), checkpoint(segment));
+        sweep_forward(problem, b, begin, end);
+      }
+      for (int64_t t = end - 1; t >= begin; t--) {
+        const int64_t slot = t - begin;
+        const Real sum = occupancies(graph, alpha(slot + 1), beta, likelihood_exponent, occupancy_);
+        if (!(sum > 0)) {
+          problem.status[b] = status_no_path;
+          return;
+        }
+        const Real inverse = Real{1} / sum;
+        if (problem.occupancies != nullptr) {
+          Real* __restrict out = problem.occupancies + (problem.scores.first_row(b, problem.max_frames) + t) * problem.width;
+          for (int64_t k = 0; k < problem.width; k++) out[k] = 0;
+          const int32_t* __restrict column = graph.column.data();
+          for (int64_t m = 0; m < graph.arrivals; m++) out[column[m]] += occupancy_[m];
+#pragma omp simd
+          for (int64_t k = 0; k < columns; k++) out[k] *= inverse;
+        }
+        if (t == 0 && arc_occupancies == nullptr) break;
+        emit_backward(graph, beta, emission(slot), emission_exponent(slot), product);
+        if (arc_occupancies != nullptr)
+          add_arc_occupancies(view(problem.graphs, g), alpha(slot), product, likelihood_exponent,
+                              static_cast<double>(inverse), arc_occupancies);
+        apply(graph.outgoing, product.mantissa, product.exponent, static_cast<const Real*>(nullptr),
+              static_cast<const Exponent*>(nullptr), beta);
+      }
+    }
+  }
+
+  void add_arc_occupancies(const GraphView& arcs, Values<Real> before, Values<Real> product, Exponent likelihood_exponent,
+                           double inverse, double* out) const {
+    for (int64_t a = 0; a < arcs.arcs; a++) {
+      const int32_t m = graph_->arc_arrival[at(a)];
+      if (m < 0) continue;
+      const int32_t source = graph_->arc_source[at(a)];
+      const double mass = static_cast<double>(before.mantissa[source]) * static_cast<double>(product.mantissa[m]);
+      if (mass == 0) continue;
+      const Exponent e = before.exponent[source] + product.exponent[m] - likelihood_exponent;
+      out[a] += inverse * mass * std::exp(arcs.weight[a] + 0.69314718055994530942 * static_cast<double>(e));
+    }
+  }
+
+  void final_occupancies(const FullSum<Real>& problem, int64_t b, int64_t g, Values<Real> last, double likelihood) const {
+    const GraphView graph = view(problem.graphs, g);
+    double* out = problem.final_occupancies +
+                  (problem.graphs.graphs > 1 ? problem.graphs.final_offsets[g] : b * graph.finals);
+    for (int64_t f = 0; f < graph.finals; f++) {
+      const int32_t slot = graph_->final_slot[at(f)];
+      if (slot < 0) continue;
+      const int64_t node = node_of_slot(slot);
+      out[f] = static_cast<double>(last.mantissa[node]) *
+               std::exp2(static_cast<double>(last.exponent[node]) + graph.final_weight[f] * 1.4426950408889634 - likelihood);
+    }
+  }
+
+  // No frames: the one path is the empty one, from the start to itself.
+  void run_empty(const FullSum<Real>& problem, int64_t b, int64_t g) const {
+    const double weight = graph_->final_weight[at(graph_->start_slot)];
+    if (!(weight > -std::numeric_limits<double>::infinity())) {
+      problem.status[b] = status_no_path;
+      return;
+    }
+    problem.value[b] = weight;
+    if (problem.arc_occupancies == nullptr) return;
+    const GraphView graph = view(problem.graphs, g);
+    double* out = problem.final_occupancies +
+                  (problem.graphs.graphs > 1 ? problem.graphs.final_offsets[g] : b * graph.finals);
+    for (int64_t f = 0; f < graph.finals; f++)
+      if (graph_->final_slot[at(f)] == graph_->start_slot) out[f] = std::exp(graph.final_weight[f] - weight);
+  }
+
+  const GraphLayout<Real>* graph_ = nullptr;
+  int64_t node_width_ = 0, arrival_width_ = 0;
+  Real *alpha_ = nullptr, *checkpoint_ = nullptr, *emission_ = nullptr, *beta_ = nullptr, *product_ = nullptr,
+       *occupancy_ = nullptr;
+  Exponent *alpha_exponent_ = nullptr, *checkpoint_exponent_ = nullptr, *emission_exponent_ = nullptr,
+           *beta_exponent_ = nullptr, *product_exponent_ = nullptr, *shift_ = nullptr;
+  Scratch<Real> alpha_memory_, checkpoint_memory_, emission_memory_, beta_memory_, product_memory_, occupancy_memory_;
+  Scratch<Exponent> alpha_exponent_memory_, checkpoint_exponent_memory_, emission_exponent_memory_,
+      beta_exponent_memory_, product_exponent_memory_, shift_memory_;
+};
+
+template <class Real>
+struct FullSumWorkspace {
+  FullSumUtterance<Real> utterance;
+  GraphLayout<Real> layout;
+};
+
+template <class Real>
+void write_columns(const FullSum<Real>& problem, int64_t g, const GraphLayout<Real>& layout) {
+  if (problem.column_labels == nullptr) return;
+  int64_t* out = problem.column_labels + g * problem.width;
+  const auto columns = static_cast<int64_t>(layout.column_label.size());
+  for (int64_t k = 0; k < problem.width; k++) out[k] = k < columns ? layout.column_label[at(k)] : -1;
+}
+
+}  // namespace
+
+template <class Real>
+void full_sum(const FullSum<Real>& problem) {
+  const bool shared = problem.graphs.graphs == 1;
+  GraphLayout<Real> common;
+  if (shared) {
+    common.build(view(problem.graphs, 0));
+    write_columns(problem, 0, common);
+  }
+  std::vector<double> work(at(problem.batch));
+  for (int64_t b = 0; b < problem.batch; b++) {
+    const int64_t g = shared ? 0 : b;
+    const auto arcs = static_cast<double>(problem.graphs.arc_offsets[g + 1] - problem.graphs.arc_offsets[g] + 16);
+    work[at(b)] = arcs * static_cast<double>(problem.lengths[b] + 1);
+  }
+  for_each_utterance<FullSumWorkspace<Real>>(work, problem.threads, [&](int64_t b, FullSumWorkspace<Real>& workspace) {
+    if (problem.status[b] != status_ok) return;
+    if (!shared) {
+      workspace.layout.build(view(problem.graphs, b));
+      write_columns(problem, b, workspace.layout);
+    }
+    workspace.utterance.run(problem, b, shared ? common : workspace.layout);
+  });
+}
+
+template <class Real>
+void scatter_occupancies(const Scatter<Real>& problem) {
+  const bool large = problem.batch * problem.max_frames * problem.labels * static_cast<int64_t>(sizeof(Real)) > (int64_t{8} << 20);
+  std::vector<double> work(at(problem.batch), static_cast<double>(problem.max_frames * problem.labels) / 8.0);
+  for_each_utterance<Scratch<Real>>(work, problem.threads, [&](int64_t b, Scratch<Real>& scratch) {
+    const bool alive = problem.status[b] == status_ok;
+    const int64_t length = problem.lengths[b];
+    const int64_t rows = problem.gradient.offsets != nullptr ? length : problem.max_frames;
+    const int64_t* label = problem.column_labels + (problem.shared_columns ? 0 : b * problem.width);
+    int64_t columns = 0;
+    while (columns < problem.width && label[columns] >= 0) columns++;
+    const auto weight = static_cast<Real>(problem.weight[b]);
+    const int64_t first_row = problem.gradient.first_row(b, problem.max_frames);
+    Real* row = scratch.reserve(at(problem.labels));
+    std::memset(row, 0, at(problem.labels) * sizeof(Real));
+    for (int64_t t = 0; t < rows; t++) {
+      char* out = problem.gradient.row(b, t);
+      const Real* occupancy = problem.occupancies + (first_row + t) * problem.width;
+      // Columns are distinct labels, so the row in scratch is zero everywhere else, from one frame to the next.
+      const bool filled = alive && t < length;
+      for (int64_t k = 0; k < columns; k++) row[label[k]] = filled ? weight * occupancy[k] : Real{0};
+      write_row(problem.gradient, out, row, problem.labels, large);
+    }
+    finish_streaming();
+  });
+}
+
+template void full_sum<float>(const FullSum<float>&);
+template void full_sum<double>(const FullSum<double>&);
+template void scatter_occupancies<float>(const Scatter<float>&);
+template void scatter_occupancies<double>(const Scatter<double>&);
+
+}  // namespace seqtrain

@@ -1,0 +1,124 @@
+// What the bindings call: one function per operation, over raw memory.  Arguments are checked by the caller.
+//
+// Arrays written (B, T, …) have one row a frame; where the scores are packed, so are they: (ΣT, …).
+#pragma once
+
+#include <cstdint>
+
+#include "rows.h"
+
+namespace seqtrain {
+
+// Entries of `status`, one an utterance.  A kernel leaves alone what is not `status_ok` when it starts.
+constexpr int64_t status_ok = 0;
+constexpr int64_t status_infeasible = -1;  // known before the recursion: too few or too many frames
+constexpr int64_t status_no_path = -2;     // the recursion found that every path has probability zero
+// A positive entry is 1 + the frame where the scores hold NaN or +inf (or, normalized, no finite value at all).
+
+template <class Real>
+struct CtcForward {
+  Tensor scores;  // (B, T, V)
+  int64_t batch, labels, max_frames, max_targets;
+  const int64_t* targets;  // (B, max_targets)
+  const int64_t* lengths;  // (B,)
+  const int64_t* target_lengths;  // (B,)
+  int64_t blank;
+  bool normalize;
+  double* loss;        // (B,)
+  Real* occupancies;   // (B, T, 1 + max_targets): blank, then each target; or null
+  Real* normalizer;    // (B, T, 2) largest score, 1 / Σ exp(score - largest); written where `normalize`
+  int64_t* status;     // (B,)
+  int threads;
+};
+
+struct CtcBackwardShape {
+  int64_t batch, labels, max_frames, max_targets;
+};
+
+template <class Real>
+struct CtcBackward {
+  Tensor scores;    // read where `normalize`
+  Tensor gradient;  // (B, T, V), written whole
+  CtcBackwardShape shape;
+  const int64_t* targets;
+  const int64_t* lengths;
+  const int64_t* target_lengths;
+  int64_t blank;
+  bool normalize;
+  const double* weight;     // (B,) gradient of the loss
+  const Real* occupancies;
+  const Real* normalizer;
+  const int64_t* status;
+  int threads;
+};
+
+// Graphs of a batch, or one that all utterances share (`graphs` = 1).
+struct Graphs {
+  int64_t graphs;
+  const int32_t* arcs;  // (ΣA, 3) source, destination, label
+  const double* weights;  // (ΣA,) log
+  const int64_t* arc_offsets;  // (G + 1,)
+  const int32_t* final_states;  // (ΣF,)
+  const double* final_weights;  // (ΣF,) log
+  const int64_t* final_offsets;  // (G + 1,)
+  const int32_t* starts;  // (G,)
+  const int32_t* states;  // (G,) number of states
+};
+
+// Of each graph: the fewest frames it accepts, the most (-1: no bound), the number of distinct labels on useful arcs.
+// A graph that accepts nothing has fewest = -1.
+void summarize(const Graphs& graphs, int64_t* fewest, int64_t* most, int64_t* labels, int threads);
+
+template <class Real>
+struct FullSum {
+  Tensor scores;
+  int64_t batch, max_frames;
+  const int64_t* lengths;
+  Graphs graphs;
+  int64_t width;           // columns of `occupancies`: the largest number of distinct labels
+  double* value;           // (B,)
+  Real* occupancies;       // (B, T, width), or null
+  int64_t* column_labels;  // (G, width) label of each column, -1 past the last; or null
+  double* arc_occupancies;    // (ΣA,) or, for a shared graph, (B, A); or null
+  double* final_occupancies;  // (ΣF,) or (B, F); null where arc_occupancies is
+  int64_t* status;
+  int threads;
+};
+
+template <class Real>
+struct Scatter {
+  Tensor gradient;  // (B, T, V), written whole: weight · occupancies
+  int64_t batch, labels, max_frames, width;
+  const int64_t* lengths;
+  const Real* occupancies;
+  const int64_t* column_labels;
+  bool shared_columns;
+  const double* weight;  // (B,)
+  const int64_t* status;
+  int threads;
+};
+
+struct BestPath {
+  Tensor scores;
+  int64_t batch, max_frames;
+  const int64_t* lengths;
+  Graphs graphs;
+  double* value;       // (B,)
+  int64_t* labels;     // (B, T), -1 past the end
+  int64_t* states;     // (B, T)
+  int64_t* arcs;       // (B, T)
+  int64_t* status;
+  int threads;
+};
+
+template <class Real>
+void ctc_forward(const CtcForward<Real>& problem);
+template <class Real>
+void ctc_backward(const CtcBackward<Real>& problem);
+template <class Real>
+void full_sum(const FullSum<Real>& problem);
+template <class Real>
+void scatter_occupancies(const Scatter<Real>& problem);
+void best_path(const BestPath& problem);
+
+}  // namespace seqtrain

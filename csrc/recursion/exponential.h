@@ -1,0 +1,82 @@
+// exp in branch-free scalar code that the compiler vectorizes.
+//
+// exp(x) = 2^n · exp(r), n = round(x / ln 2), r = x - n ln 2 in two exact steps (Cody and Waite), so that the relative
+// error doesn't grow with |x|.
+#pragma once
+
+#include <cmath>
+
+#include "number.h"
+
+namespace seqtrain {
+
+inline float exponential_of_remainder(float r) {
+  // Minimax polynomial on |r| <= ln 2 / 2 (Cephes expf), error below one unit in the last place.
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  return p * (r * r) + r + 1.0f;
+}
+
+inline double exponential_of_remainder(double r) {
+  // Taylor to degree 13: the remainder's first left-out term is below 5e-18 on |r| <= ln 2 / 2.
+  double p = 1.0 / 6227020800.0;
+  p = p * r + 1.0 / 479001600.0;
+  p = p * r + 1.0 / 39916800.0;
+  p = p * r + 1.0 / 3628800.0;
+  p = p * r + 1.0 / 362880.0;
+  p = p * r + 1.0 / 40320.0;
+  p = p * r + 1.0 / 5040.0;
+  p = p * r + 1.0 / 720.0;
+  p = p * r + 1.0 / 120.0;
+  p = p * r + 1.0 / 24.0;
+  p = p * r + 1.0 / 6.0;
+  p = p * r + 0.5;
+  return p * (r * r) + r + 1.0;
+}
+
+template <class Real>
+struct LogTwo;
+template <>
+struct LogTwo<float> {
+  static constexpr float inverse = 1.44269504088896f, high = 0.693359375f, low = -2.12194440e-4f;
+};
+template <>
+struct LogTwo<double> {
+  static constexpr double inverse = 1.4426950408889634, high = 6.93147180369123816490e-01,
+                          low = 1.90821492927058770002e-10;
+};
+
+// exp(x) = mantissa · 2^exponent, mantissa in [0.7, 1.42); x below about -4.6e7 becomes zero.
+template <class Real>
+inline void split_exponential(Real x, Real& mantissa, ExponentOf<Real>& exponent) {
+  using Exponent = ExponentOf<Real>;
+  constexpr Real limit = Real(largest_input_exponent);
+  Real scaled = x * LogTwo<Real>::inverse;
+  const bool alive = scaled > -limit;
+  scaled = alive ? scaled : Real{0};
+  scaled = scaled < limit ? scaled : limit;
+  const Real n = std::rint(scaled);
+  const Real r = alive ? (x - n * LogTwo<Real>::high) - n * LogTwo<Real>::low : Real{0};
+  mantissa = alive ? exponential_of_remainder(r) : Real{0};
+  exponent = alive ? Exponent(n) : Exponent{zero_exponent};
+}
+
+// exp(x) for x <= 0; 0 where the result would be subnormal.
+template <class Real>
+inline Real exponential_of_nonpositive(Real x) {
+  using Exponent = ExponentOf<Real>;
+  constexpr Real lowest = Real(1 - Format<Real>::bias);
+  const Real scaled = x * LogTwo<Real>::inverse;
+  const bool alive = scaled >= lowest;
+  const Real safe = alive ? x : Real{0};
+  const Real n = std::rint(alive ? scaled : Real{0});
+  const Real r = (safe - n * LogTwo<Real>::high) - n * LogTwo<Real>::low;
+  const Real value = from_bits<Real>(to_bits(exponential_of_remainder(r)) + (Exponent(n) << Format<Real>::mantissa_bits));
+  return alive ? value : Real{0};
+}
+
+}  // namespace seqtrain

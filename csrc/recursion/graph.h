@@ -1,0 +1,342 @@
+// One automaton laid out for the recursions.
+//
+// An *arrival* is a (state, label) pair: being in the state after having emitted the label on the way in.  With the
+// label on the arrival instead of on the arc, an emission is applied once per arrival and frame, a posterior is
+// alpha · beta of an arrival, and no arc-level accumulation is left.  Most topologies have one arrival a state.  A state
+// with several gets an *aggregate*: the sum of its arrivals, computed once a frame, so that the number of operations is
+// arcs + arrivals, never arrivals × arcs.
+//
+// Only useful arcs remain: reachable from the start, able to reach a final state, weight above -inf.
+//
+// Indices of forward scores ("nodes"):  [0, single) arrivals of single-arrival states, in state order; [single, arrivals)
+// the other arrivals, grouped by state; [arrivals, nodes) aggregates.  Indices of backward scores ("slots"): [0, single)
+// as above, then one slot per aggregate.  So in most graphs both are the same numbers and neighbours stay neighbours.
+//
+// Arcs stand in slices of `lanes` rows (SELL): row r of a slice holds one arc for each of its `lanes` destinations.
+// Where the sources of a row are neighbours too (`base` >= smallest_base), it's read with one vector load.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "number.h"
+
+namespace seqtrain {
+
+struct GraphView {
+  int64_t arcs;
+  const int32_t* arc;     // (A, 3) source, destination, label
+  const double* weight;   // (A,) log
+  int64_t finals;
+  const int32_t* final_state;
+  const double* final_weight;
+  int32_t start;
+  int32_t states;
+
+  int32_t source(int64_t a) const { return arc[3 * a]; }
+  int32_t destination(int64_t a) const { return arc[3 * a + 1]; }
+  int32_t label(int64_t a) const { return arc[3 * a + 2]; }
+};
+
+using Index = std::vector<int64_t>;
+using Index32 = std::vector<int32_t>;
+
+inline std::size_t at(int64_t index) { return static_cast<std::size_t>(index); }
+
+// Items 0 … keys.size()-1 grouped by key, in item order within a group: group k is order[begin[k] … begin[k+1]).
+struct Grouping {
+  Index begin;
+  Index32 order;
+
+  template <class Key>
+  void build(int64_t groups, int64_t items, const Key& key) {
+    begin.assign(at(groups + 1), 0);
+    for (int64_t i = 0; i < items; i++) {
+      const int64_t k = key(i);
+      if (k >= 0) begin[at(k + 1)]++;
+    }
+    for (int64_t k = 0; k < groups; k++) begin[at(k + 1)] += begin[at(k)];
+    order.resize(at(begin[at(groups)]));
+    next_ = begin;
+    for (int64_t i = 0; i < items; i++) {
+      const int64_t k = key(i);
+      if (k >= 0) order[at(next_[at(k)]++)] = static_cast<int32_t>(i);
+    }
+  }
+
+ private:
+  Index next_;
+};
+
+// Which arcs lie on some path from the start to a final state.
+class UsefulArcs {
+ public:
+  void build(const GraphView& graph) {
+    const int64_t states = graph.states;
+    const auto allowed = [&](int64_t a) { return graph.weight[a] > -infinity; };
+    by_source.build(states, graph.arcs, [&](int64_t a) { return allowed(a) ? int64_t{graph.source(a)} : int64_t{-1}; });
+    by_destination.build(states, graph.arcs,
+                         [&](int64_t a) { return allowed(a) ? int64_t{graph.destination(a)} : int64_t{-1}; });
+    reachable_.assign(at(states), 0);
+    productive_.assign(at(states), 0);
+    stack_.clear();
+    push(graph.start, reachable_);
+    while (!stack_.empty()) {
+      const int32_t s = pop();
+      for (int64_t k = by_source.begin[at(s)]; k < by_source.begin[at(s + 1)]; k++)
+        push(graph.destination(by_source.order[at(k)]), reachable_);
+    }
+    for (int64_t f = 0; f < graph.finals; f++)
+      if (graph.final_weight[f] > -infinity) push(graph.final_state[f], productive_);
+    while (!stack_.empty()) {
+      const int32_t s = pop();
+      for (int64_t k = by_destination.begin[at(s)]; k < by_destination.begin[at(s + 1)]; k++)
+        push(graph.source(by_destination.order[at(k)]), productive_);
+    }
+  }
+
+  bool state(int64_t s) const { return reachable_[at(s)] != 0 && productive_[at(s)] != 0; }
+  bool arc(const GraphView& graph, int64_t a) const {
+    return graph.weight[a] > -infinity && state(graph.source(a)) && state(graph.destination(a));
+  }
+
+  Grouping by_source, by_destination;
+
+ private:
+  static constexpr double infinity = std::numeric_limits<double>::infinity();
+
+  void push(int32_t s, std::vector<char>& seen) {
+    if (seen[at(s)] == 0) {
+      seen[at(s)] = 1;
+      stack_.push_back(s);
+    }
+  }
+  int32_t pop() {
+    const int32_t s = stack_.back();
+    stack_.pop_back();
+    return s;
+  }
+
+  std::vector<char> reachable_, productive_;
+  Index32 stack_;
+};
+
+constexpr int64_t lanes = 16;
+constexpr int32_t scattered = INT32_MIN;  // `base` of a row whose sources are not neighbours
+
+// A weighted sum over incoming (or outgoing) arcs for `rows` outputs, in slices of `lanes`.
+template <class Real>
+struct Slices {
+  using Exponent = ExponentOf<Real>;
+  int64_t count = 0;
+  Index begin;        // (count + 1,) first row of each slice
+  Index32 base;       // (rows,) input index of lane 0, or `scattered`
+  Index32 input;      // (rows · lanes,) used where scattered
+  std::vector<Real> mantissa;  // (rows · lanes,), 0 where a lane has no arc
+  std::vector<Exponent> exponent;
+
+  // Arc i of `arcs` goes from input(i) to output(i) with log weight weight(i); arcs are grouped by output.
+  template <class Input, class Weight>
+  void build(int64_t outputs, const Grouping& arcs, const Input& input_of, const Weight& weight_of) {
+    count = (outputs + lanes - 1) / lanes;
+    begin.assign(1, 0);
+    base.clear();
+    input.clear();
+    mantissa.clear();
+    exponent.clear();
+    struct Entry {
+      int32_t offset, lane, arc;
+    };
+    std::vector<Entry> entries;
+    std::vector<std::vector<int32_t>> rest(lanes);
+    for (int64_t slice = 0; slice < count; slice++) {
+      const int64_t first = slice * lanes;
+      entries.clear();
+      for (auto& lane : rest) lane.clear();
+      for (int64_t lane = 0; lane < lanes && first + lane < outputs; lane++)
+        for (int64_t k = arcs.begin[at(first + lane)]; k < arcs.begin[at(first + lane + 1)]; k++) {
+          const int32_t a = arcs.order[at(k)];
+          entries.push_back({input_of(a) - static_cast<int32_t>(lane), static_cast<int32_t>(lane), a});
+        }
+      std::stable_sort(entries.begin(), entries.end(), [](const Entry& x, const Entry& y) { return x.offset < y.offset; });
+      for (std::size_t i = 0; i < entries.size();) {
+        std::size_t j = i;
+        while (j < entries.size() && entries[j].offset == entries[i].offset) j++;
+        // A vector load pays off from a few lanes on; a second arc between the same two places goes with the rest.
+        const bool worthwhile = j - i >= 4;
+        const std::size_t row = worthwhile ? open_row(entries[i].offset) : 0;
+        int32_t last_lane = -1;
+        for (; i < j; i++) {
+          const Entry& entry = entries[i];
+          if (worthwhile && entry.lane != last_lane) {
+            set(row, entry.lane, weight_of(entry.arc));
+          } else {
+            rest[at(entry.lane)].push_back(entry.arc);
+          }
+          last_lane = entry.lane;
+        }
+      }
+      std::size_t depth = 0;
+      for (const auto& lane : rest) depth = std::max(depth, lane.size());
+      for (std::size_t d = 0; d < depth; d++) {
+        const std::size_t row = open_row(scattered);
+        for (int64_t lane = 0; lane < lanes; lane++)
+          if (d < rest[at(lane)].size()) {
+            const int32_t a = rest[at(lane)][d];
+            input[row * lanes + at(lane)] = input_of(a);
+            set(row, static_cast<int32_t>(lane), weight_of(a));
+          }
+      }
+      begin.push_back(static_cast<int64_t>(base.size()));
+    }
+  }
+
+ private:
+  std::size_t open_row(int32_t row_base) {
+    base.push_back(row_base);
+    input.insert(input.end(), lanes, 0);
+    mantissa.insert(mantissa.end(), lanes, Real{0});
+    exponent.insert(exponent.end(), lanes, Exponent{zero_exponent});
+    return base.size() - 1;
+  }
+
+  void set(std::size_t row, int32_t lane, double weight) {
+    const double scaled = std::clamp(weight * 1.4426950408889634, -double(largest_input_exponent), double(largest_input_exponent));
+    const double n = std::floor(scaled);
+    mantissa[row * lanes + at(lane)] = static_cast<Real>(std::exp2(scaled - n));
+    exponent[row * lanes + at(lane)] = static_cast<Exponent>(n);
+  }
+};
+
+template <class Real>
+class GraphLayout {
+ public:
+  int64_t single = 0, arrivals = 0, aggregates = 0;
+  Index32 label;            // (arrivals,) column of the scores
+  Index32 column;           // (arrivals,) which distinct label
+  Index32 column_label;     // distinct labels, ascending
+  Index32 slot_of_arrival;  // (arrivals,)
+  Index aggregate_begin;    // (aggregates + 1,) arrivals of each aggregate
+  int32_t start_node = 0, start_slot = 0;
+  Slices<Real> incoming;    // nodes → arrivals
+  Slices<Real> outgoing;    // arrivals → slots
+  std::vector<double> final_weight;  // (slots,) log sum of the final weights, -inf where not final
+  Index32 final_slot;       // (F,) slot of each final entry, -1 where useless
+  Index32 arc_arrival;      // (A,) arrival of each arc, -1 where useless
+  Index32 arc_source;       // (A,) node of each arc's source
+
+  int64_t nodes() const { return arrivals + aggregates; }
+  int64_t slots() const { return single + aggregates; }
+
+  void build(const GraphView& graph) {
+    useful_.build(graph);
+    number_arrivals(graph);
+    number_labels();
+    connect(graph);
+    finish(graph);
+  }
+
+ private:
+  void number_arrivals(const GraphView& graph) {
+    const int64_t states = graph.states;
+    arc_arrival.assign(at(graph.arcs), -1);
+    // Distinct labels into each state, in ascending order; arcs into the state name the arrival by its rank there.
+    std::vector<Index32> labels_into(at(states));
+    for (int64_t s = 0; s < states; s++) {
+      if (!useful_.state(s)) continue;
+      Index32& labels = labels_into[at(s)];
+      for (int64_t k = useful_.by_destination.begin[at(s)]; k < useful_.by_destination.begin[at(s + 1)]; k++) {
+        const int32_t a = useful_.by_destination.order[at(k)];
+        if (useful_.arc(graph, a)) labels.push_back(graph.label(a));
+      }
+      std::sort(labels.begin(), labels.end());
+      labels.erase(std::unique(labels.begin(), labels.end()), labels.end());
+    }
+    const auto is_single = [&](int64_t s) { return labels_into[at(s)].size() == 1 && s != graph.start; };
+    single = 0;
+    for (int64_t s = 0; s < states; s++) single += useful_.state(s) && is_single(s) ? 1 : 0;
+    first_arrival_.assign(at(states), -1);
+    slot_.assign(at(states), -1);
+    label.clear();
+    slot_of_arrival.clear();
+    for (int64_t s = 0; s < states; s++)
+      if (useful_.state(s) && is_single(s)) {
+        first_arrival_[at(s)] = slot_[at(s)] = static_cast<int32_t>(label.size());
+        slot_of_arrival.push_back(static_cast<int32_t>(label.size()));
+        label.push_back(labels_into[at(s)][0]);
+      }
+    aggregates = 0;
+    aggregate_begin.assign(1, single);
+    for (int64_t s = 0; s < states; s++)
+      if (useful_.state(s) && !is_single(s)) {
+        first_arrival_[at(s)] = static_cast<int32_t>(label.size());
+        slot_[at(s)] = static_cast<int32_t>(single + aggregates);
+        for (const int32_t l : labels_into[at(s)]) {
+          slot_of_arrival.push_back(slot_[at(s)]);
+          label.push_back(l);
+        }
+        aggregate_begin.push_back(static_cast<int64_t>(label.size()));
+        aggregates++;
+      }
+    arrivals = static_cast<int64_t>(label.size());
+    for (int64_t a = 0; a < graph.arcs; a++) {
+      if (!useful_.arc(graph, a)) continue;
+      const Index32& labels = labels_into[at(graph.destination(a))];
+      const auto rank = std::lower_bound(labels.begin(), labels.end(), graph.label(a)) - labels.begin();
+      arc_arrival[at(a)] = first_arrival_[at(graph.destination(a))] + static_cast<int32_t>(rank);
+    }
+  }
+
+  void number_labels() {
+    column_label = label;
+    std::sort(column_label.begin(), column_label.end());
+    column_label.erase(std::unique(column_label.begin(), column_label.end()), column_label.end());
+    column.resize(label.size());
+    for (std::size_t m = 0; m < label.size(); m++)
+      column[m] = static_cast<int32_t>(std::lower_bound(column_label.begin(), column_label.end(), label[m]) -
+                                       column_label.begin());
+  }
+
+  int32_t node_of_state(int64_t s) const {
+    const int32_t slot = slot_[at(s)];
+    return slot < single ? slot : static_cast<int32_t>(arrivals + slot - single);
+  }
+
+  void connect(const GraphView& graph) {
+    arc_source.assign(at(graph.arcs), -1);
+    for (int64_t a = 0; a < graph.arcs; a++)
+      if (arc_arrival[at(a)] >= 0) arc_source[at(a)] = node_of_state(graph.source(a));
+    const auto weight = [&](int32_t a) { return graph.weight[a]; };
+    Grouping into, out_of;
+    into.build(arrivals, graph.arcs, [&](int64_t a) { return int64_t{arc_arrival[at(a)]}; });
+    incoming.build(arrivals, into, [&](int32_t a) { return arc_source[at(a)]; }, weight);
+    out_of.build(slots(), graph.arcs,
+                 [&](int64_t a) { return arc_arrival[at(a)] >= 0 ? int64_t{slot_[at(graph.source(a))]} : int64_t{-1}; });
+    outgoing.build(slots(), out_of, [&](int32_t a) { return arc_arrival[at(a)]; }, weight);
+  }
+
+  void finish(const GraphView& graph) {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    start_slot = useful_.state(graph.start) ? slot_[at(graph.start)] : -1;
+    start_node = start_slot >= 0 ? node_of_state(graph.start) : -1;
+    final_weight.assign(at(slots()), -infinity);
+    final_slot.assign(at(graph.finals), -1);
+    for (int64_t f = 0; f < graph.finals; f++) {
+      const int32_t s = graph.final_state[f];
+      if (!useful_.state(s) || !(graph.final_weight[f] > -infinity)) continue;
+      const int32_t slot = final_slot[at(f)] = slot_[at(s)];
+      double& sum = final_weight[at(slot)];
+      const double w = graph.final_weight[f];
+      const double top = std::max(sum, w);
+      sum = top + std::log(std::exp(sum - top) + std::exp(w - top));
+    }
+  }
+
+  UsefulArcs useful_;
+  Index32 first_arrival_, slot_;
+};
+
+}  // namespace seqtrain

@@ -1,0 +1,227 @@
+"""Where an `FsaBatch` meets the operators: the full sum over its paths, the best path, and label posteriors.
+
+All take per-frame label scores (natural log, larger is better, normalized or not) and sum or search over the paths of
+one automaton per utterance, or of one `Fsa` that all utterances share and that is never copied. A path π of T arcs
+scores Σ_t scores[t, label(π_t)] + weight(π_t), plus the final weight of the state where it ends. Equations:
+`seqtrain.reference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from seqtrain.errors import InfeasibleError, ShapeError
+from seqtrain.fsa import Fsa, FsaBatch
+from seqtrain.infeasible import InfeasibleCount, report
+from seqtrain.ops.best_path import best_path as best_path_op
+from seqtrain.ops.full_sum import full_sum as full_sum_op
+from seqtrain.ops.posteriors import posteriors as posteriors_op
+from seqtrain.scores import (
+    Scores,
+    check_gradient_out,
+    check_integers,
+    check_policy,
+    check_scores,
+    split_scores,
+)
+
+__all__ = ["Alignment", "CompactPosteriors", "best_path", "compact_posteriors", "full_sum", "posteriors"]
+
+
+class Alignment(NamedTuple):
+    """The best path of each utterance.
+
+    Attributes:
+        score: (B,) log score of the path (float64 for float64 scores, else float32).
+        labels: (B, T) int64, the label of each frame; -1 past the end.
+        states: (B, T) int64, the state entered at each frame; -1 past the end.
+        arcs: (B, T) int64, the arc taken, as an index into that automaton's arcs; -1 past the end.
+        lengths: (B,) int64 frames.
+    """
+
+    score: torch.Tensor
+    labels: torch.Tensor
+    states: torch.Tensor
+    arcs: torch.Tensor
+    lengths: torch.Tensor
+
+
+class CompactPosteriors(NamedTuple):
+    """Posteriors of the labels that an automaton uses, without the zeros of all others.
+
+    Attributes:
+        value: (B,) full sum.
+        labels: (G, K) int64 label of each column, -1 past the last; G = 1 for a shared automaton, else B.
+        occupancies: (B, T, K) or packed (ΣT, K); undefined past an utterance's end.
+    """
+
+    value: torch.Tensor
+    labels: torch.Tensor
+    occupancies: torch.Tensor
+
+
+class _Prepared(NamedTuple):
+    values: torch.Tensor
+    offsets: torch.Tensor | None
+    lengths: torch.Tensor
+    automata: tuple[torch.Tensor, ...]
+    tags: Sequence[str] | None
+
+
+def _flat(fsa: FsaBatch | Fsa, batch: int) -> tuple[tuple[torch.Tensor, ...], Sequence[str] | None]:
+    """The automata's tensors in the operators' order; a single `Fsa` becomes the one that all share."""
+    tags: Sequence[str] | None = None
+    if isinstance(fsa, Fsa):
+        graphs = FsaBatch.from_list([fsa])
+    else:
+        graphs, tags = fsa, fsa.tags
+        if len(graphs) != batch:
+            raise ShapeError(
+                f"fsa holds {len(graphs)} automata for {batch} utterances; one automaton for all is passed as an Fsa",
+                argument="fsa",
+            )
+    return (
+        graphs.arcs, graphs.weights, graphs.arc_offsets, graphs.final_states, graphs.final_weights,
+        graphs.final_offsets, graphs.starts, graphs.num_states,
+    ), tags  # fmt: skip
+
+
+def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infeasible: str) -> _Prepared:
+    values, offsets = split_scores(scores)
+    check_scores(values, offsets)
+    check_policy(on_infeasible)
+    batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
+    check_integers(lengths, "lengths", (batch,))
+    automata, tags = _flat(fsa, batch)
+    return _Prepared(values, offsets, lengths, automata, tags)
+
+
+def full_sum(
+    scores: Scores,
+    lengths: torch.Tensor,
+    fsa: FsaBatch | Fsa,
+    *,
+    on_infeasible: str = "raise",
+    gradient_out: torch.Tensor | None = None,
+    infeasible: InfeasibleCount | None = None,
+) -> torch.Tensor:
+    """Log of the sum over all paths of exp(path score), differentiable.
+
+    Args:
+        scores: (B, T, V) float16, bfloat16, float32 or float64, any strides, or `Packed`. Arithmetic is float32 with a
+            range of its own (float64 for float64 scores).
+        lengths: (B,) int frames of each utterance.
+        fsa: a batch of B automata, or one `Fsa` that all utterances share. Where its weights require grad, they get one.
+        on_infeasible: what to do with an utterance that no path fits: "raise" InfeasibleError naming every one of
+            them, "mask" (value 0, gradient 0), or "inf" (value -inf, gradient 0).
+        gradient_out: memory like the scores that the gradient is written to instead of to fresh memory; the scores
+            themselves may be passed (detached), and are overwritten then. Excludes create_graph and torch.compile.
+        infeasible: counts the utterances that were masked.
+
+    Returns:
+        (B,) float32 (float64 for float64 scores); larger is better. Its gradient with respect to the scores are the
+        posteriors of the labels, with respect to the arc weights the expected counts of the arcs.
+
+    Raises:
+        InfeasibleError, LabelError, NonFiniteScoresError, ShapeError, DtypeError, DeviceError, ArgumentError.
+        DerivativeError: when the gradient is differentiated again.
+    """
+    p = _prepare(scores, lengths, fsa, on_infeasible)
+    check_gradient_out(gradient_out, p.values)
+    weights, final_weights = p.automata[1], p.automata[4]
+    recording = torch.is_grad_enabled()
+    with_scores = recording and p.values.requires_grad
+    with_weights = recording and (weights.requires_grad or final_weights.requires_grad)
+    anchor = p.values[:0].clone() if with_scores or with_weights else None
+    arguments = (
+        p.values, p.offsets, p.lengths, *p.automata, anchor, gradient_out, with_scores, with_weights, on_infeasible
+    )  # fmt: skip
+    if torch.compiler.is_compiling():
+        return full_sum_op(*arguments)[0]
+    try:
+        value, *_, status = full_sum_op(*arguments)
+    except InfeasibleError as error:
+        raise error.with_tags(p.tags) from None
+    report(status, p.tags, infeasible, on_infeasible)
+    return value
+
+
+def compact_posteriors(
+    scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, *, on_infeasible: str = "raise"
+) -> CompactPosteriors:
+    """Full sum and its gradient in one call without autograd, only for the labels that the automata use.
+
+    Arguments and errors are those of `full_sum`. The gradient with respect to the scores is `occupancies[b, t, k]` at
+    label `labels[b, k]` and zero elsewhere: for a large V this is a fraction of the dense gradient.
+    """
+    p = _prepare(scores, lengths, fsa, on_infeasible)
+    try:
+        value, occupancies, columns, _, _, status = full_sum_op(
+            p.values.detach(), p.offsets, p.lengths, *(t.detach() for t in p.automata), None, None, True, False,
+            on_infeasible,
+        )  # fmt: skip
+    except InfeasibleError as error:
+        raise error.with_tags(p.tags) from None
+    report(status, p.tags, None, on_infeasible)
+    return CompactPosteriors(value, columns, occupancies)
+
+
+def posteriors(
+    scores: Scores,
+    lengths: torch.Tensor,
+    fsa: FsaBatch | Fsa,
+    *,
+    on_infeasible: str = "raise",
+    infeasible: InfeasibleCount | None = None,
+) -> torch.Tensor:
+    """Probability of each label at each frame, given the automaton.
+
+    Arguments and errors are those of `full_sum`; a derivative raises DerivativeError.
+
+    Returns:
+        Like the scores, (B, T, V) or packed (ΣT, V), in their dtype: each frame of an utterance sums to 1; zero past
+        its end and where it has no path.
+    """
+    p = _prepare(scores, lengths, fsa, on_infeasible)
+    arguments = (p.values, p.offsets, p.lengths, *p.automata, on_infeasible)
+    if torch.compiler.is_compiling():
+        return posteriors_op(*arguments)[0]
+    try:
+        dense, _, status = posteriors_op(*arguments)
+    except InfeasibleError as error:
+        raise error.with_tags(p.tags) from None
+    report(status, p.tags, infeasible, on_infeasible)
+    return dense
+
+
+def best_path(
+    scores: Scores,
+    lengths: torch.Tensor,
+    fsa: FsaBatch | Fsa,
+    *,
+    on_infeasible: str = "raise",
+    infeasible: InfeasibleCount | None = None,
+) -> Alignment:
+    """The path with the largest score (Viterbi), summed in float64.
+
+    Arguments and errors are those of `full_sum`. Ties go to the arc with the lowest index into a state, and to the
+    lowest final state. The scores are taken without their gradient: a derivative of `score` raises DerivativeError.
+    Where an utterance has no path, labels, states and arcs are -1, and the score is 0 ("mask") or -inf ("inf").
+    """
+    p = _prepare(scores, lengths, fsa, on_infeasible)
+    if p.offsets is None:
+        max_frames = p.values.shape[1]
+    else:
+        max_frames = int(lengths.max()) if lengths.numel() else 0
+    arguments = (p.values, p.offsets, p.lengths, *p.automata, max_frames, on_infeasible)
+    if torch.compiler.is_compiling():
+        return Alignment(*best_path_op(*arguments)[:4], lengths)
+    try:
+        score, labels, states, arcs, status = best_path_op(*arguments)
+    except InfeasibleError as error:
+        raise error.with_tags(p.tags) from None
+    report(status, p.tags, infeasible, on_infeasible)
+    return Alignment(score, labels, states, arcs, lengths.to(device="cpu", dtype=torch.int64))

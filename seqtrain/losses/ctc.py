@@ -1,0 +1,145 @@
+"""Connectionist temporal classification.
+
+A. Graves, S. Fernández, F. Gomez, J. Schmidhuber: Connectionist Temporal Classification: Labelling Unsegmented Sequence
+Data with Recurrent Neural Networks. ICML 2006. The recursion: `seqtrain.reference.ctc_loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from seqtrain.errors import InfeasibleError, LabelError, ShapeError
+from seqtrain.infeasible import InfeasibleCount, report
+from seqtrain.losses.reduction import check_reduction, reduce
+from seqtrain.ops.ctc import ctc_loss as ctc_loss_op
+from seqtrain.scores import (
+    Scores,
+    check_gradient_out,
+    check_integers,
+    check_policy,
+    check_scores,
+    split_scores,
+)
+
+__all__ = ["CTCLoss", "ctc_loss"]
+
+
+def ctc_loss(
+    scores: Scores,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    *,
+    blank: int = 0,
+    normalize: bool = False,
+    reduction: str = "none",
+    on_infeasible: str = "raise",
+    gradient_out: torch.Tensor | None = None,
+    tags: Sequence[str] | None = None,
+    infeasible: InfeasibleCount | None = None,
+) -> torch.Tensor:
+    """Negative log of the summed probability of all frame labelings that collapse to the targets.
+
+    The gradient is exact for what was passed: log-probabilities, log-probabilities minus a scaled prior, or any other
+    scores; with `normalize`, logits.
+
+    Args:
+        scores: (B, T, V) or `Packed` (ΣT, V), float16 … float64, any strides; natural log, larger is better.
+        targets: (B, U) int labels, padded with anything.
+        lengths: (B,) int frames of each utterance.
+        target_lengths: (B,) int.
+        blank: the label between and around targets.
+        normalize: apply log-softmax over V to the scores first, fused with the rest.
+        reduction: one of `seqtrain.losses.reduction.REDUCTIONS`.
+        on_infeasible: what to do with an utterance that has fewer frames than its targets and the blanks between equal
+            neighbours need: "raise" InfeasibleError, "mask" (loss 0, gradient 0), or "inf" (loss inf, gradient 0).
+        gradient_out: memory like the scores that the gradient is written to instead of to fresh memory; the scores
+            themselves may be passed (detached), and are overwritten then. Excludes create_graph and torch.compile.
+        tags: names of the utterances for messages.
+        infeasible: counts the utterances that were masked.
+
+    Returns:
+        (B,) positive losses where the scores are log-probabilities, or their reduction; float32, float64 for float64.
+
+    Raises:
+        InfeasibleError, LabelError (blank or a label ≥ V in the targets), NonFiniteScoresError, ShapeError,
+        DtypeError, DeviceError, ArgumentError. DerivativeError: when the gradient is differentiated again.
+    """
+    values, offsets = split_scores(scores)
+    check_scores(values, offsets)
+    check_policy(on_infeasible)
+    check_reduction(reduction)
+    check_gradient_out(gradient_out, values)
+    batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
+    check_integers(lengths, "lengths", (batch,))
+    check_integers(target_lengths, "target_lengths", (batch,))
+    check_integers(targets, "targets", (batch, None))
+    if not 0 <= blank < values.shape[-1]:
+        raise LabelError(
+            f"blank = {blank} is not a column of the scores, which have {values.shape[-1]} labels",
+            argument="blank", utterance=-1, position=-1, label=blank, num_labels=values.shape[-1],
+        )  # fmt: skip
+    if tags is not None and len(tags) != batch:
+        raise ShapeError(f"tags must name {batch} utterances, got {len(tags)}", argument="tags")
+    with_gradient = torch.is_grad_enabled() and values.requires_grad
+    anchor = values[:0].clone() if with_gradient else None
+    arguments = (
+        values, offsets, targets, lengths, target_lengths, anchor, gradient_out, blank, normalize, with_gradient,
+        on_infeasible,
+    )  # fmt: skip
+    if torch.compiler.is_compiling():
+        losses = ctc_loss_op(*arguments)[0]
+    else:
+        try:
+            losses, _, _, status = ctc_loss_op(*arguments)
+        except InfeasibleError as error:
+            raise error.with_tags(tags) from None
+        report(status, tags, infeasible, on_infeasible)
+    return reduce(losses, reduction, lengths=lengths, target_lengths=target_lengths)
+
+
+class CTCLoss(torch.nn.Module):
+    """`ctc_loss` with its options kept; `infeasible` counts what a policy of "mask" or "inf" took out.
+
+    Called with (scores, targets, lengths, target_lengths, *, tags=None); shapes and errors as in `ctc_loss`. By default
+    the scores are logits (`normalize`) and the loss is the batch's sum divided by the number of utterances.
+    """
+
+    def __init__(
+        self,
+        *,
+        blank: int = 0,
+        normalize: bool = True,
+        reduction: str = "batch",
+        on_infeasible: str = "raise",
+    ) -> None:
+        super().__init__()
+        check_reduction(reduction)
+        check_policy(on_infeasible)
+        self.blank = blank
+        self.normalize = normalize
+        self.reduction = reduction
+        self.on_infeasible = on_infeasible
+        self.infeasible = InfeasibleCount()
+
+    def forward(
+        self,
+        scores: Scores,
+        targets: torch.Tensor,
+        lengths: torch.Tensor,
+        target_lengths: torch.Tensor,
+        *,
+        tags: Sequence[str] | None = None,
+    ) -> torch.Tensor:
+        return ctc_loss(
+            scores, targets, lengths, target_lengths, blank=self.blank, normalize=self.normalize,
+            reduction=self.reduction, on_infeasible=self.on_infeasible, tags=tags, infeasible=self.infeasible,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return (
+            f"blank={self.blank}, normalize={self.normalize}, reduction={self.reduction!r}, "
+            f"on_infeasible={self.on_infeasible!r}"
+        )

@@ -1,0 +1,169 @@
+"""Full-sum training over automata: "fast Baum-Welch".
+
+loss_b = -log Σ_π Π_t p(x_t | s_t)-like score · transition weights, over the paths π of utterance b's automaton, with
+    score[t, s] = am_scale · log p(s | x_t) - prior_scale · log p(s),   arc weight = tdp_scale · weight
+so the gradient with respect to log p(s | x_t) is -am_scale · γ_t(s), γ the posteriors of the labels. W. Zhou et al.:
+Equivalence of Segmental and Neural Transducer Modeling; T. Raissi et al.: HMM vs. CTC for ASR: Comparison Based on
+Full-Sum and Viterbi Training, Interspeech 2023. The recursion: `seqtrain.reference.full_sum`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from seqtrain.errors import ArgumentError, ShapeError
+from seqtrain.fsa import Fsa, FsaBatch
+from seqtrain.functional import full_sum
+from seqtrain.infeasible import InfeasibleCount
+from seqtrain.losses.prior import PriorEstimator
+from seqtrain.losses.reduction import check_reduction, reduce
+from seqtrain.scores import Packed, Scores, check_policy
+
+__all__ = ["AutomatonSource", "FastBaumWelchLoss", "fast_baum_welch_loss"]
+
+_REDUCTIONS = ("none", "sum", "batch", "frames")
+
+
+class AutomatonSource(Protocol):
+    """Whatever has automata for names of utterances: an `AlignerClient`, a local `AutomatonBuilder`."""
+
+    def automata(self, tags: Sequence[str]) -> FsaBatch: ...
+
+
+def _scaled(
+    log_probs: torch.Tensor, am_scale: float, log_prior: torch.Tensor | None, prior_scale: float
+) -> torch.Tensor:
+    scores = log_probs if am_scale == 1.0 else am_scale * log_probs
+    if log_prior is None or prior_scale == 0.0:
+        return scores
+    return scores - (prior_scale * log_prior).to(scores)
+
+
+def fast_baum_welch_loss(
+    log_probs: Scores,
+    lengths: torch.Tensor,
+    fsa: FsaBatch | Fsa,
+    *,
+    am_scale: float = 1.0,
+    tdp_scale: float = 1.0,
+    log_prior: torch.Tensor | None = None,
+    prior_scale: float = 0.0,
+    reduction: str = "none",
+    on_infeasible: str = "raise",
+    infeasible: InfeasibleCount | None = None,
+) -> torch.Tensor:
+    """Negative full-sum log-likelihood of each utterance's automaton.
+
+    Args:
+        log_probs: (B, T, V) or `Packed` (ΣT, V) log p(s | x_t), or any scores.
+        lengths: (B,) int frames.
+        fsa: a batch of B automata, or one `Fsa` for all.
+        am_scale: factor of the scores.
+        tdp_scale: factor of arc and final weights (time distortion penalties); 0 switches weights off, and keeps
+            forbidden arcs forbidden.
+        log_prior: (V,) log p(s).
+        prior_scale: factor of the prior.
+        reduction: "none", "sum", "batch" or "frames".
+        on_infeasible, infeasible: as in `seqtrain.full_sum`.
+
+    Returns:
+        (B,) losses, or their reduction. With a prior, a loss may be negative.
+
+    Raises:
+        As `seqtrain.full_sum`; ArgumentError for a prior scale without a prior.
+    """
+    check_reduction(reduction, allowed=_REDUCTIONS)
+    if prior_scale != 0.0 and log_prior is None:
+        raise ArgumentError(f"prior_scale = {prior_scale}, but there is no prior", argument="prior_scale")
+    num_labels = (log_probs.values if isinstance(log_probs, Packed) else log_probs).shape[-1]
+    if log_prior is not None and tuple(log_prior.shape) != (num_labels,):
+        raise ShapeError(
+            f"log_prior must have shape ({num_labels},), one value a label, got {tuple(log_prior.shape)}",
+            argument="log_prior",
+        )
+    if isinstance(log_probs, Packed):
+        scores: Scores = Packed(
+            _scaled(log_probs.values, am_scale, log_prior, prior_scale), log_probs.offsets
+        )
+    else:
+        scores = _scaled(log_probs, am_scale, log_prior, prior_scale)
+    scaled = fsa if tdp_scale == 1.0 else fsa.scale_weights(tdp_scale)
+    values = full_sum(scores, lengths, scaled, on_infeasible=on_infeasible, infeasible=infeasible)
+    return reduce(-values, reduction, lengths=lengths)
+
+
+class FastBaumWelchLoss(torch.nn.Module):
+    """`fast_baum_welch_loss` with its options and a source of automata.
+
+    Called with (log_probs (B, T, V), lengths (B,), automata): automata is an FsaBatch, an Fsa, or the names of the
+    utterances, for which the source is asked. A `PriorEstimator` in "running" mode is updated with each batch while the
+    module trains, before it's used.
+
+    Args:
+        automata: source for names, or None where batches of automata are passed.
+        prior: a PriorEstimator, or (V,) log prior.
+        on_infeasible: as in `seqtrain.full_sum`; `infeasible` counts what was taken out.
+    """
+
+    def __init__(
+        self,
+        automata: AutomatonSource | None = None,
+        *,
+        am_scale: float = 1.0,
+        tdp_scale: float = 1.0,
+        prior: PriorEstimator | torch.Tensor | None = None,
+        prior_scale: float = 0.0,
+        reduction: str = "batch",
+        on_infeasible: str = "raise",
+    ) -> None:
+        super().__init__()
+        check_reduction(reduction, allowed=_REDUCTIONS)
+        check_policy(on_infeasible)
+        if prior_scale != 0.0 and prior is None:
+            raise ArgumentError(f"prior_scale = {prior_scale}, but there is no prior", argument="prior_scale")
+        self.automata = automata
+        self.am_scale = am_scale
+        self.tdp_scale = tdp_scale
+        self.prior_scale = prior_scale
+        self.reduction = reduction
+        self.on_infeasible = on_infeasible
+        self.infeasible = InfeasibleCount()
+        self.prior = prior if isinstance(prior, PriorEstimator) else None
+        self.fixed_log_prior: torch.Tensor | None
+        self.register_buffer("fixed_log_prior", prior if isinstance(prior, torch.Tensor) else None)
+
+    def log_prior(self) -> torch.Tensor | None:
+        """(V,) the prior that the next call uses, or None."""
+        return self.fixed_log_prior if self.prior is None else self.prior.log_prior
+
+    def forward(
+        self, log_probs: Scores, lengths: torch.Tensor, automata: FsaBatch | Fsa | Sequence[str]
+    ) -> torch.Tensor:
+        if self.prior is not None and self.training and self.prior.mode == "running":
+            if isinstance(log_probs, Packed):
+                values = log_probs.values
+                self.prior.update(values[None], torch.tensor([values.shape[0]]))
+            else:
+                self.prior.update(log_probs.detach(), lengths)
+        if not isinstance(automata, FsaBatch | Fsa):
+            if self.automata is None:
+                raise ArgumentError(
+                    "names of utterances were passed, but the loss has no source of automata: "
+                    "FastBaumWelchLoss(automata=AlignerClient(…))",
+                    argument="automata",
+                )
+            automata = self.automata.automata(automata)
+        return fast_baum_welch_loss(
+            log_probs, lengths, automata, am_scale=self.am_scale, tdp_scale=self.tdp_scale,
+            log_prior=self.log_prior(), prior_scale=self.prior_scale, reduction=self.reduction,
+            on_infeasible=self.on_infeasible, infeasible=self.infeasible,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return (
+            f"am_scale={self.am_scale}, tdp_scale={self.tdp_scale}, prior_scale={self.prior_scale}, "
+            f"reduction={self.reduction!r}, on_infeasible={self.on_infeasible!r}"
+        )

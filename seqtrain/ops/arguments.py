@@ -1,0 +1,155 @@
+"""What every operator does before its kernel: addresses and strides of tensors, checks of values, infeasible items.
+
+Shapes, dtypes and devices are checked in `seqtrain.functional`, where they are known without looking at values. The
+checks here look at values, and so run inside the operator, out of a compiler's sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from seqtrain.errors import Infeasible, InfeasibleError, NonFiniteScoresError, ShapeError
+
+__all__ = [
+    "INFEASIBLE",
+    "NO_PATH",
+    "POLICIES",
+    "TensorArgument",
+    "arithmetic_dtype",
+    "batch_size",
+    "check_lengths",
+    "check_scores_finite",
+    "fill_infeasible",
+    "gradient_layout",
+    "gradient_like",
+    "int64",
+    "no_path_items",
+    "raise_infeasible",
+    "tensor_argument",
+    "value_dtype",
+]
+
+INFEASIBLE = -1
+"""Status of an utterance whose automaton doesn't accept its number of frames."""
+NO_PATH = -2
+"""Status of an utterance whose every path has probability zero."""
+POLICIES = ("raise", "mask", "inf")
+
+TensorArgument = tuple[int, int, int, int, int, int]
+
+_DTYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
+
+
+def arithmetic_dtype(scores: torch.Tensor) -> torch.dtype:
+    """float64 for float64 scores, else float32."""
+    return torch.float64 if scores.dtype == torch.float64 else torch.float32
+
+
+def value_dtype(scores: torch.Tensor) -> torch.dtype:
+    """Losses of half-precision scores come in float32: a sum over frames soon exceeds what half can hold."""
+    return arithmetic_dtype(scores)
+
+
+def int64(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as contiguous int64 in host memory (itself where it is that already)."""
+    return tensor.to(device="cpu", dtype=torch.int64).contiguous()
+
+
+def batch_size(scores: torch.Tensor, offsets: torch.Tensor | None) -> int:
+    """B of padded (B, T, V) or packed (ΣT, V) scores."""
+    return scores.shape[0] if offsets is None else offsets.shape[0] - 1
+
+
+def tensor_argument(tensor: torch.Tensor, offsets: torch.Tensor | None) -> TensorArgument:
+    """What the kernels need of (B, T, V), or of packed (ΣT, V) with `offsets` (B + 1,) int64."""
+    dtype = _DTYPES[tensor.dtype]
+    if offsets is None:
+        utterance, frame, label = tensor.stride()
+        return (tensor.data_ptr(), dtype, utterance, frame, label, 0)
+    frame, label = tensor.stride()
+    return (tensor.data_ptr(), dtype, 0, frame, label, offsets.data_ptr())
+
+
+def check_lengths(lengths: torch.Tensor, scores: torch.Tensor, offsets: torch.Tensor | None) -> None:
+    """Raises ShapeError where a length is negative or beyond the frames there are."""
+    if offsets is None:
+        limit = scores.shape[1]
+        bad = ((lengths < 0) | (lengths > limit)).nonzero()
+        if bad.numel():
+            b = int(bad[0])
+            raise ShapeError(
+                f"lengths[{b}] = {int(lengths[b])}, but scores have {limit} frames (T); lengths must lie in 0 … T",
+                argument="lengths",
+            )
+        return
+    rows = offsets[1:] - offsets[:-1]
+    if int(offsets[0]) != 0 or int(offsets[-1]) != scores.shape[0] or bool((rows < 0).any()):
+        raise ShapeError(
+            f"offsets must rise from 0 to {scores.shape[0]}, the rows of the packed scores; got "
+            f"{int(offsets[0])} … {int(offsets[-1])}",
+            argument="offsets",
+        )
+    bad = (lengths != rows).nonzero()
+    if bad.numel():
+        b = int(bad[0])
+        raise ShapeError(
+            f"lengths[{b}] = {int(lengths[b])}, but utterance {b} of the packed scores has {int(rows[b])} frames",
+            argument="lengths",
+        )
+
+
+def check_scores_finite(status: torch.Tensor) -> None:
+    """Raises NonFiniteScoresError for the first utterance in which a kernel met NaN or +inf."""
+    bad = (status > 0).nonzero()
+    if bad.numel():
+        b = int(bad[0])
+        frame = int(status[b]) - 1
+        raise NonFiniteScoresError(
+            f"scores of utterance {b} hold NaN or +inf (or no value above -inf) at frame {frame}; "
+            "-inf is a legal score, these are not: look for a diverged model or a masked softmax",
+            argument="scores",
+            utterance=b,
+            frame=frame,
+        )
+
+
+def raise_infeasible(items: Iterable[tuple[int, int, int | None, str]], policy: str) -> None:
+    """Raises InfeasibleError for (utterance, frames, frames needed, reason), if there are any and the policy says so."""
+    if policy != "raise":
+        return
+    found = [Infeasible(index, None, frames, needed, reason) for index, frames, needed, reason in items]
+    if found:
+        raise InfeasibleError(found)
+
+
+def no_path_items(status: torch.Tensor, lengths: torch.Tensor) -> list[tuple[int, int, int | None, str]]:
+    """The utterances of which a kernel found that every path has probability zero."""
+    return [
+        (
+            int(b),
+            int(lengths[b]),
+            None,
+            "every path of that many frames has probability zero (scores or weights of -inf)",
+        )
+        for b in (status == NO_PATH).nonzero().flatten()
+    ]
+
+
+def fill_infeasible(values: torch.Tensor, status: torch.Tensor, policy: str, infinite: float) -> torch.Tensor:
+    """Values with 0 ("mask") or `infinite` ("inf") where an utterance has no path."""
+    return values.masked_fill_(status < 0, 0.0 if policy == "mask" else infinite)
+
+
+def gradient_layout(scores: torch.Tensor) -> tuple[list[int], list[int]]:
+    """Size and strides of the scores' gradient: those of the scores where they are dense, else the nearest dense ones."""
+    if scores.is_contiguous():
+        return list(scores.shape), list(scores.stride())
+    like = torch.empty_like(scores, device="meta")
+    return list(scores.shape), list(like.stride())
+
+
+def gradient_like(size: list[int], stride: list[int], dtype: torch.dtype) -> torch.Tensor:
+    """Memory for a gradient; its layout is that of the scores, so that rows are written in memory order."""
+    return torch.empty_strided(size, stride, dtype=dtype)

@@ -1,0 +1,293 @@
+"""CTC as operators: `ctc_loss`, its gradient, and the gradient written into memory of the caller's.
+
+    ctc_loss(scores (B, T, V) | (ΣT, V), offsets (B + 1,) | None, targets (B, U), lengths (B,), target_lengths (B,), …)
+        → loss (B,), occupancies (B, T, 1 + U), normalizer (B, T, 2), status (B,)
+
+`anchor` is an empty tensor cut from the scores: it ties the gradient to them, so that a second derivative is refused
+instead of being silently zero, without keeping the scores alive where the gradient doesn't need them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from seqtrain.errors import DerivativeError, LabelError, ShapeError
+from seqtrain.ops import arguments
+from seqtrain.ops.kernels import KERNELS
+from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+
+__all__ = ["ctc_loss"]
+
+
+def _check_targets(
+    targets: torch.Tensor, target_lengths: torch.Tensor, num_labels: int, blank: int
+) -> torch.Tensor:
+    """Checks labels and lengths; returns the mask (B, U) of what counts as a target."""
+    width = targets.shape[1]
+    bad = ((target_lengths < 0) | (target_lengths > width)).nonzero()
+    if bad.numel():
+        b = int(bad[0])
+        raise ShapeError(
+            f"target_lengths[{b}] = {int(target_lengths[b])}, but targets have {width} columns (U); "
+            "target lengths must lie in 0 … U",
+            argument="target_lengths",
+        )
+    used = torch.arange(width) < target_lengths[:, None]
+    wrong = (used & ((targets < 0) | (targets >= num_labels) | (targets == blank))).nonzero()
+    if wrong.numel():
+        b, u = (int(i) for i in wrong[0])
+        label = int(targets[b, u])
+        what = (
+            f"is the blank ({blank}), which may not stand in the targets"
+            if label == blank
+            else f"is not a column of the scores, which have {num_labels} labels (0 … {num_labels - 1})"
+        )
+        raise LabelError(
+            f"targets[{b}, {u}] = {label} {what}",
+            argument="targets",
+            utterance=b,
+            position=u,
+            label=label,
+            num_labels=num_labels,
+        )
+    return used
+
+
+def _frames_needed(targets: torch.Tensor, target_lengths: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
+    """(B,) one frame a target, and a blank between two equal ones."""
+    repeats = (targets[:, 1:] == targets[:, :-1]) & used[:, 1:]
+    return target_lengths + repeats.sum(dim=1)
+
+
+def _forward(
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    anchor: torch.Tensor | None,
+    gradient_out: torch.Tensor | None,
+    blank: int,
+    normalize: bool,
+    with_gradient: bool,
+    on_infeasible: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    targets, lengths = arguments.int64(targets), arguments.int64(lengths)
+    target_lengths = arguments.int64(target_lengths)
+    batch, num_labels = arguments.batch_size(scores, offsets), scores.shape[-1]
+    arguments.check_lengths(lengths, scores, offsets)
+    used = _check_targets(targets, target_lengths, num_labels, blank)
+    needed = _frames_needed(targets, target_lengths, used)
+    short = lengths < needed
+    status = torch.where(short, arguments.INFEASIBLE, 0)
+    arguments.raise_infeasible(
+        (
+            (int(b), int(lengths[b]), int(needed[b]), f"{int(target_lengths[b])} targets don't fit")
+            for b in short.nonzero().flatten()
+        ),
+        on_infeasible,
+    )
+
+    dtype = arguments.arithmetic_dtype(scores)
+    rows = scores.shape[:-1]
+    loss = torch.zeros(batch, dtype=torch.float64)
+    occupancies = torch.empty((*rows, 1 + targets.shape[1]) if with_gradient else (0,), dtype=dtype)
+    normalizer = torch.empty((*rows, 2) if normalize else (0,), dtype=dtype)
+    if batch:
+        kernel = KERNELS.ctc_forward_float64 if dtype == torch.float64 else KERNELS.ctc_forward_float32
+        kernel(
+            arguments.tensor_argument(scores, offsets),
+            batch,
+            num_labels,
+            0 if offsets is not None else scores.shape[1],
+            targets.shape[1],
+            targets.data_ptr(),
+            lengths.data_ptr(),
+            target_lengths.data_ptr(),
+            blank,
+            normalize,
+            loss.data_ptr(),
+            occupancies.data_ptr() if with_gradient else 0,
+            normalizer.data_ptr() if normalize else 0,
+            status.data_ptr(),
+            torch.get_num_threads(),
+        )
+        arguments.check_scores_finite(status)
+        arguments.raise_infeasible(arguments.no_path_items(status, lengths), on_infeasible)
+    arguments.fill_infeasible(loss, status, on_infeasible, float("inf"))
+    return loss.to(arguments.value_dtype(scores)), occupancies, normalizer, status
+
+
+def _forward_fake(
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    anchor: torch.Tensor | None,
+    gradient_out: torch.Tensor | None,
+    blank: int,
+    normalize: bool,
+    with_gradient: bool,
+    on_infeasible: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    dtype = arguments.arithmetic_dtype(scores)
+    batch, rows = arguments.batch_size(scores, offsets), scores.shape[:-1]
+    return (
+        scores.new_empty((batch,), dtype=dtype),
+        scores.new_empty((*rows, 1 + targets.shape[1]) if with_gradient else (0,), dtype=dtype),
+        scores.new_empty((*rows, 2) if normalize else (0,), dtype=dtype),
+        scores.new_empty((batch,), dtype=torch.int64),
+    )
+
+
+def _backward_into(
+    grad_loss: torch.Tensor,
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    occupancies: torch.Tensor,
+    normalizer: torch.Tensor,
+    status: torch.Tensor,
+    blank: int,
+    normalize: bool,
+    gradient: torch.Tensor,
+) -> None:
+    targets, lengths = arguments.int64(targets), arguments.int64(lengths)
+    target_lengths = arguments.int64(target_lengths)
+    batch = arguments.batch_size(gradient, offsets)
+    if batch == 0:
+        return
+    weight = grad_loss.to(torch.float64).contiguous()
+    double = occupancies.dtype == torch.float64
+    target = arguments.tensor_argument(gradient, offsets)
+    kernel = KERNELS.ctc_backward_float64 if double else KERNELS.ctc_backward_float32
+    kernel(
+        arguments.tensor_argument(scores, offsets) if normalize else (0, *target[1:]),
+        target,
+        batch,
+        gradient.shape[-1],
+        0 if offsets is not None else gradient.shape[1],
+        targets.shape[1],
+        targets.data_ptr(),
+        lengths.data_ptr(),
+        target_lengths.data_ptr(),
+        blank,
+        normalize,
+        weight.data_ptr(),
+        occupancies.data_ptr(),
+        normalizer.data_ptr(),
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _backward(
+    grad_loss: torch.Tensor,
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    occupancies: torch.Tensor,
+    normalizer: torch.Tensor,
+    status: torch.Tensor,
+    blank: int,
+    normalize: bool,
+    size: list[int],
+    stride: list[int],
+) -> torch.Tensor:
+    gradient = arguments.gradient_like(size, stride, scores.dtype)
+    _backward_into(
+        grad_loss, scores, offsets, targets, lengths, target_lengths, occupancies, normalizer, status,
+        blank, normalize, gradient,
+    )  # fmt: skip
+    return gradient
+
+
+def _backward_fake(
+    grad_loss: torch.Tensor,
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    occupancies: torch.Tensor,
+    normalizer: torch.Tensor,
+    status: torch.Tensor,
+    blank: int,
+    normalize: bool,
+    size: list[int],
+    stride: list[int],
+) -> torch.Tensor:
+    return scores.new_empty_strided(size, stride)
+
+
+_COMMON = (
+    "Tensor? offsets, Tensor targets, Tensor lengths, Tensor target_lengths, Tensor occupancies, Tensor normalizer, "
+    "Tensor status, int blank, bool normalize"
+)
+_NAME = register(
+    "ctc_loss(Tensor scores, Tensor? offsets, Tensor targets, Tensor lengths, Tensor target_lengths, Tensor? anchor, "
+    "Tensor? gradient_out, int blank, bool normalize, bool with_gradient, str on_infeasible) "
+    "-> (Tensor loss, Tensor occupancies, Tensor normalizer, Tensor status)",
+    cpu=_forward,
+    fake=_forward_fake,
+)
+_BACKWARD_NAME = register(
+    f"ctc_loss_backward(Tensor grad_loss, Tensor scores, {_COMMON}, SymInt[] size, SymInt[] stride) -> Tensor",
+    cpu=_backward,
+    fake=_backward_fake,
+)
+register(
+    f"ctc_loss_backward_into(Tensor grad_loss, Tensor scores, {_COMMON}, Tensor(a!) gradient) -> ()",
+    cpu=_backward_into,
+    fake=lambda *_: None,
+)
+refuse_derivative(
+    _BACKWARD_NAME,
+    "ctc_loss has no second derivative; compute it with full_sum over fsa.ctc once that has one",
+)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    (scores, offsets, targets, lengths, target_lengths, anchor, gradient_out, blank, normalize, _, _) = inputs
+    _, occupancies, normalizer, status = output
+    ctx.set_materialize_grads(False)
+    kept = scores if normalize else anchor
+    ctx.save_for_backward(kept, offsets, targets, lengths, target_lengths, occupancies, normalizer, status)
+    ctx.blank, ctx.normalize, ctx.gradient_out = blank, normalize, gradient_out
+    ctx.size, ctx.stride = arguments.gradient_layout(scores)
+
+
+def _differentiate(ctx: Any, grad_loss: torch.Tensor | None, *_: torch.Tensor | None) -> tuple[Any, ...]:
+    nothing = (None,) * 10
+    if grad_loss is None:
+        return (None, *nothing)
+    kept, offsets, targets, lengths, target_lengths, occupancies, normalizer, status = ctx.saved_tensors
+    if ctx.gradient_out is None:
+        return (
+            torch.ops.seqtrain.ctc_loss_backward(
+                grad_loss, kept, offsets, targets, lengths, target_lengths, occupancies, normalizer, status,
+                ctx.blank, ctx.normalize, ctx.size, ctx.stride,
+            ),
+            *nothing,
+        )  # fmt: skip
+    if torch.is_grad_enabled():
+        raise DerivativeError(
+            "create_graph=True and gradient_out exclude each other: the gradient is overwritten"
+        )
+    torch.ops.seqtrain.ctc_loss_backward_into(
+        grad_loss, kept, offsets, targets, lengths, target_lengths, occupancies, normalizer, status,
+        ctx.blank, ctx.normalize, ctx.gradient_out,
+    )  # fmt: skip
+    return (ctx.gradient_out, *nothing)
+
+
+torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+
+ctc_loss = torch.ops.seqtrain.ctc_loss

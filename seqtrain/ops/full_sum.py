@@ -1,0 +1,326 @@
+"""The full sum over the paths of automata as operators, with gradients to scores, arc weights and final weights.
+
+    full_sum(scores (B, T, V) | (ΣT, V), offsets (B + 1,) | None, lengths (B,), <automata>, …)
+        → value (B,), occupancies (B, T, K), column_labels (G, K), arc_occupancies (ΣA,) | (B, A),
+          final_occupancies (ΣF,) | (B, F), status (B,)
+
+K is the largest number of distinct labels of a graph; column k of graph g belongs to label column_labels[g, k], -1
+past the last. `anchor` is explained in `seqtrain.ops.ctc`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from seqtrain.errors import DerivativeError, LabelError
+from seqtrain.ops import arguments
+from seqtrain.ops.automata import SCHEMA, Automata, infeasible_items, summarize
+from seqtrain.ops.kernels import KERNELS
+from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+
+__all__ = ["check_labels", "full_sum"]
+
+
+def check_labels(automata: Automata, num_labels: int) -> None:
+    """Raises LabelError for the first arc whose label isn't a column of the scores."""
+    labels = automata.arcs[:, 2]
+    bad = (labels >= num_labels).nonzero()
+    if not bad.numel():
+        return
+    flat = int(bad[0])
+    g = int(torch.searchsorted(automata.arc_offsets, flat, right=True)) - 1
+    arc, label = flat - int(automata.arc_offsets[g]), int(labels[flat])
+    raise LabelError(
+        f"arc {arc} of automaton {g} has label {label}, but scores have {num_labels} labels (0 … {num_labels - 1})",
+        argument="fsa",
+        utterance=g,
+        position=arc,
+        label=label,
+        num_labels=num_labels,
+    )
+
+
+def _forward(
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    lengths: torch.Tensor,
+    arcs: torch.Tensor,
+    weights: torch.Tensor,
+    arc_offsets: torch.Tensor,
+    final_states: torch.Tensor,
+    final_weights: torch.Tensor,
+    final_offsets: torch.Tensor,
+    starts: torch.Tensor,
+    num_states: torch.Tensor,
+    anchor: torch.Tensor | None,
+    gradient_out: torch.Tensor | None,
+    with_scores_gradient: bool,
+    with_weights_gradient: bool,
+    on_infeasible: str,
+) -> tuple[torch.Tensor, ...]:
+    automata = Automata(
+        arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
+    ).for_kernels()
+    lengths = arguments.int64(lengths)
+    batch, num_labels = arguments.batch_size(scores, offsets), scores.shape[-1]
+    arguments.check_lengths(lengths, scores, offsets)
+    check_labels(automata, num_labels)
+    summary = summarize(automata)
+    status, items = infeasible_items(summary, lengths)
+    arguments.raise_infeasible(items, on_infeasible)
+
+    shared = automata.count == 1
+    width = int(summary.labels.max()) if automata.count else 0
+    dtype = arguments.arithmetic_dtype(scores)
+    value = torch.zeros(batch, dtype=torch.float64)
+    occupancies = torch.empty((*scores.shape[:-1], width) if with_scores_gradient else (0,), dtype=dtype)
+    columns = torch.full((automata.count, width), -1, dtype=torch.int64)
+    per_arc = (batch, arcs.shape[0]) if shared else (arcs.shape[0],)
+    per_final = (batch, final_states.shape[0]) if shared else (final_states.shape[0],)
+    arc_occupancies = torch.zeros(per_arc if with_weights_gradient else (0,), dtype=torch.float64)
+    final_occupancies = torch.zeros(per_final if with_weights_gradient else (0,), dtype=torch.float64)
+    if batch:
+        kernel = KERNELS.full_sum_float64 if dtype == torch.float64 else KERNELS.full_sum_float32
+        kernel(
+            arguments.tensor_argument(scores, offsets),
+            batch,
+            0 if offsets is not None else scores.shape[1],
+            lengths.data_ptr(),
+            automata.argument(),
+            width,
+            value.data_ptr(),
+            occupancies.data_ptr() if with_scores_gradient else 0,
+            columns.data_ptr(),
+            arc_occupancies.data_ptr() if with_weights_gradient else 0,
+            final_occupancies.data_ptr() if with_weights_gradient else 0,
+            status.data_ptr(),
+            torch.get_num_threads(),
+        )
+        arguments.check_scores_finite(status)
+        arguments.raise_infeasible(arguments.no_path_items(status, lengths), on_infeasible)
+    arguments.fill_infeasible(value, status, on_infeasible, float("-inf"))
+    return (
+        value.to(arguments.value_dtype(scores)), occupancies, columns, arc_occupancies, final_occupancies, status
+    )  # fmt: skip
+
+
+def _forward_fake(
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    lengths: torch.Tensor,
+    arcs: torch.Tensor,
+    weights: torch.Tensor,
+    arc_offsets: torch.Tensor,
+    final_states: torch.Tensor,
+    final_weights: torch.Tensor,
+    final_offsets: torch.Tensor,
+    starts: torch.Tensor,
+    num_states: torch.Tensor,
+    anchor: torch.Tensor | None,
+    gradient_out: torch.Tensor | None,
+    with_scores_gradient: bool,
+    with_weights_gradient: bool,
+    on_infeasible: str,
+) -> tuple[torch.Tensor, ...]:
+    dtype = arguments.arithmetic_dtype(scores)
+    batch = arguments.batch_size(scores, offsets)
+    width = torch.library.get_ctx().new_dynamic_size()
+    count, shared = starts.shape[0], starts.shape[0] == 1
+    num_arcs, num_finals = arcs.shape[0], final_states.shape[0]
+    double = torch.float64
+    return (
+        scores.new_empty((batch,), dtype=dtype),
+        scores.new_empty((*scores.shape[:-1], width) if with_scores_gradient else (0,), dtype=dtype),
+        scores.new_empty((count, width), dtype=torch.int64),
+        scores.new_empty(
+            ((batch, num_arcs) if shared else (num_arcs,)) if with_weights_gradient else (0,), dtype=double
+        ),
+        scores.new_empty(
+            ((batch, num_finals) if shared else (num_finals,)) if with_weights_gradient else (0,),
+            dtype=double,
+        ),
+        scores.new_empty((batch,), dtype=torch.int64),
+    )
+
+
+def _scores_backward_into(
+    grad_value: torch.Tensor,
+    anchor: torch.Tensor,
+    weights: torch.Tensor,
+    offsets: torch.Tensor | None,
+    lengths: torch.Tensor,
+    occupancies: torch.Tensor,
+    column_labels: torch.Tensor,
+    status: torch.Tensor,
+    gradient: torch.Tensor,
+) -> None:
+    lengths = arguments.int64(lengths)
+    batch = arguments.batch_size(gradient, offsets)
+    if batch == 0:
+        return
+    weight = grad_value.to(torch.float64).contiguous()
+    double = occupancies.dtype == torch.float64
+    kernel = KERNELS.scatter_occupancies_float64 if double else KERNELS.scatter_occupancies_float32
+    kernel(
+        arguments.tensor_argument(gradient, offsets),
+        batch,
+        gradient.shape[-1],
+        0 if offsets is not None else gradient.shape[1],
+        column_labels.shape[1],
+        lengths.data_ptr(),
+        occupancies.data_ptr(),
+        column_labels.data_ptr(),
+        column_labels.shape[0] == 1,
+        weight.data_ptr(),
+        status.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _scores_backward(
+    grad_value: torch.Tensor,
+    anchor: torch.Tensor,
+    weights: torch.Tensor,
+    offsets: torch.Tensor | None,
+    lengths: torch.Tensor,
+    occupancies: torch.Tensor,
+    column_labels: torch.Tensor,
+    status: torch.Tensor,
+    size: list[int],
+    stride: list[int],
+) -> torch.Tensor:
+    gradient = arguments.gradient_like(size, stride, anchor.dtype)
+    _scores_backward_into(
+        grad_value, anchor, weights, offsets, lengths, occupancies, column_labels, status, gradient
+    )
+    return gradient
+
+
+def _scores_backward_fake(
+    grad_value: torch.Tensor,
+    anchor: torch.Tensor,
+    weights: torch.Tensor,
+    offsets: torch.Tensor | None,
+    lengths: torch.Tensor,
+    occupancies: torch.Tensor,
+    column_labels: torch.Tensor,
+    status: torch.Tensor,
+    size: list[int],
+    stride: list[int],
+) -> torch.Tensor:
+    return anchor.new_empty_strided(size, stride)
+
+
+def _weights_backward(
+    grad_value: torch.Tensor,
+    anchor: torch.Tensor,
+    weights: torch.Tensor,
+    occupancies: torch.Tensor,
+    item_offsets: torch.Tensor,
+    status: torch.Tensor,
+) -> torch.Tensor:
+    """Σ over the utterances that use an item (an arc, a final state) of gradient · occupancy, in a fixed order."""
+    alive = torch.where(status == 0, grad_value.to(torch.float64), 0.0)
+    if occupancies.dim() == 1:
+        per_item = alive.repeat_interleave(item_offsets[1:] - item_offsets[:-1])
+        return (per_item * occupancies).to(weights.dtype)
+    total = torch.zeros(occupancies.shape[1], dtype=torch.float64)
+    for b in range(occupancies.shape[0]):
+        total.add_(occupancies[b] * alive[b])
+    return total.to(weights.dtype)
+
+
+def _weights_backward_fake(
+    grad_value: torch.Tensor,
+    anchor: torch.Tensor,
+    weights: torch.Tensor,
+    occupancies: torch.Tensor,
+    item_offsets: torch.Tensor,
+    status: torch.Tensor,
+) -> torch.Tensor:
+    return torch.empty_like(weights)
+
+
+_NAME = register(
+    f"full_sum(Tensor scores, Tensor? offsets, Tensor lengths, {SCHEMA}, Tensor? anchor, Tensor? gradient_out, "
+    "bool with_scores_gradient, bool with_weights_gradient, str on_infeasible) -> (Tensor value, Tensor occupancies, "
+    "Tensor column_labels, Tensor arc_occupancies, Tensor final_occupancies, Tensor status)",
+    cpu=_forward,
+    fake=_forward_fake,
+)
+_COMMON = (
+    "Tensor grad_value, Tensor anchor, Tensor weights, Tensor? offsets, Tensor lengths, Tensor occupancies, "
+    "Tensor column_labels, Tensor status"
+)
+_SCORES_BACKWARD = register(
+    f"full_sum_scores_backward({_COMMON}, SymInt[] size, SymInt[] stride) -> Tensor",
+    cpu=_scores_backward,
+    fake=_scores_backward_fake,
+)
+register(
+    f"full_sum_scores_backward_into({_COMMON}, Tensor(a!) gradient) -> ()",
+    cpu=_scores_backward_into,
+    fake=lambda *_: None,
+)
+_WEIGHTS_BACKWARD = register(
+    "full_sum_weights_backward(Tensor grad_value, Tensor anchor, Tensor weights, Tensor occupancies, "
+    "Tensor item_offsets, Tensor status) -> Tensor",
+    cpu=_weights_backward,
+    fake=_weights_backward_fake,
+)
+for _name in (_SCORES_BACKWARD, _WEIGHTS_BACKWARD):
+    refuse_derivative(_name, "full_sum has no second derivative yet")
+
+# Positions of the inputs that have a gradient.
+_SCORES, _WEIGHTS, _FINAL_WEIGHTS, _INPUTS = 0, 4, 7, 16
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    scores, offsets, lengths, _, weights, arc_offsets, _, final_weights, final_offsets = inputs[:9]
+    anchor, gradient_out = inputs[11:13]
+    _, occupancies, columns, arc_occupancies, final_occupancies, status = output
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(
+        anchor, offsets, lengths, weights, arc_offsets, final_weights, final_offsets,
+        occupancies, columns, arc_occupancies, final_occupancies, status,
+    )  # fmt: skip
+    ctx.gradient_out = gradient_out
+    ctx.size, ctx.stride = arguments.gradient_layout(scores)
+
+
+def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor | None) -> tuple[Any, ...]:
+    gradients: list[torch.Tensor | None] = [None] * _INPUTS
+    if grad_value is None:
+        return tuple(gradients)
+    (
+        anchor, offsets, lengths, weights, arc_offsets, final_weights, final_offsets,
+        occupancies, columns, arc_occupancies, final_occupancies, status,
+    ) = ctx.saved_tensors  # fmt: skip
+    ops = torch.ops.seqtrain
+    if ctx.needs_input_grad[_SCORES]:
+        common = (grad_value, anchor, weights, offsets, lengths, occupancies, columns, status)
+        if ctx.gradient_out is None:
+            gradients[_SCORES] = ops.full_sum_scores_backward(*common, ctx.size, ctx.stride)
+        elif torch.is_grad_enabled():
+            raise DerivativeError(
+                "create_graph=True and gradient_out exclude each other: the gradient is overwritten"
+            )
+        else:
+            ops.full_sum_scores_backward_into(*common, ctx.gradient_out)
+            gradients[_SCORES] = ctx.gradient_out
+    if ctx.needs_input_grad[_WEIGHTS]:
+        gradients[_WEIGHTS] = ops.full_sum_weights_backward(
+            grad_value, anchor, weights, arc_occupancies, arc_offsets, status
+        )
+    if ctx.needs_input_grad[_FINAL_WEIGHTS]:
+        gradients[_FINAL_WEIGHTS] = ops.full_sum_weights_backward(
+            grad_value, anchor, final_weights, final_occupancies, final_offsets, status
+        )
+    return tuple(gradients)
+
+
+torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+
+full_sum = torch.ops.seqtrain.full_sum

@@ -1,0 +1,131 @@
+"""Scores as every criterion takes them, padded or packed, and the checks that need no look at their values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from seqtrain.errors import ArgumentError, DeviceError, DtypeError, ShapeError
+
+__all__ = [
+    "Packed",
+    "Scores",
+    "check_gradient_out",
+    "check_integers",
+    "check_policy",
+    "check_scores",
+    "split_scores",
+]
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_POLICIES = ("raise", "mask", "inf")
+
+
+class Packed(NamedTuple):
+    """Scores of a batch without padding: the frames of all utterances one after the other.
+
+    Attributes:
+        values: (ΣT, V) float.
+        offsets: (B + 1,) int; utterance b has the rows offsets[b] … offsets[b + 1].
+    """
+
+    values: torch.Tensor
+    offsets: torch.Tensor
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """(B,) frames of each utterance."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+
+Scores = torch.Tensor | Packed
+
+
+def split_scores(scores: Scores) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The values and, of packed scores, the offsets as contiguous int64."""
+    if isinstance(scores, Packed):
+        check_integers(scores.offsets, "offsets", (None,))
+        if scores.offsets.shape[0] < 1:
+            raise ShapeError("offsets must have B + 1 entries, got none", argument="offsets")
+        return scores.values, scores.offsets.to(torch.int64).contiguous()
+    return scores, None
+
+
+def check_scores(values: torch.Tensor, offsets: torch.Tensor | None) -> None:
+    """Raises ShapeError, DtypeError or DeviceError where (B, T, V) or packed (ΣT, V) scores can't be used."""
+    if not isinstance(values, torch.Tensor):
+        raise DtypeError(f"scores must be a torch.Tensor, got {type(values).__name__}", argument="scores")
+    expected = "(B, T, V)" if offsets is None else "(ΣT, V)"
+    dimensions = 3 if offsets is None else 2
+    if values.dim() != dimensions:
+        raise ShapeError(
+            f"scores must have {dimensions} dimensions {expected}, got shape {tuple(values.shape)}",
+            argument="scores",
+        )
+    if values.shape[-1] < 1:
+        raise ShapeError(
+            f"scores need at least one label (V), got shape {tuple(values.shape)}", argument="scores"
+        )
+    if values.dtype not in _FLOATS:
+        raise DtypeError(
+            f"scores must be float16, bfloat16, float32 or float64, got {values.dtype}", argument="scores"
+        )
+    if values.device.type != "cpu":
+        raise DeviceError(
+            f"scores are on {values.device}, and this version has kernels for the CPU alone: pass scores.cpu()",
+            argument="scores",
+        )
+
+
+def check_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> None:
+    """Raises where a tensor isn't an integer one of the shape (None: any size)."""
+    if not isinstance(tensor, torch.Tensor):
+        raise DtypeError(f"{argument} must be a torch.Tensor, got {type(tensor).__name__}", argument=argument)
+    if tensor.dtype not in _INTEGERS:
+        raise DtypeError(f"{argument} must be an integer tensor, got {tensor.dtype}", argument=argument)
+    fits = tensor.dim() == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ShapeError(
+            f"{argument} must have shape ({wanted}), got {tuple(tensor.shape)}", argument=argument
+        )
+
+
+def check_policy(on_infeasible: str) -> None:
+    """Raises ArgumentError for an unknown policy."""
+    if on_infeasible not in _POLICIES:
+        raise ArgumentError(
+            f"on_infeasible must be one of {', '.join(map(repr, _POLICIES))}, got {on_infeasible!r}",
+            argument="on_infeasible",
+        )
+
+
+def check_gradient_out(gradient_out: torch.Tensor | None, values: torch.Tensor) -> None:
+    """Raises where the memory for the gradient isn't like the scores."""
+    if gradient_out is None:
+        return
+    if gradient_out.shape != values.shape:
+        raise ShapeError(
+            f"gradient_out must have the scores' shape {tuple(values.shape)}, got {tuple(gradient_out.shape)}",
+            argument="gradient_out",
+        )
+    if gradient_out.dtype != values.dtype:
+        raise DtypeError(
+            f"gradient_out must have the scores' dtype {values.dtype}, got {gradient_out.dtype}",
+            argument="gradient_out",
+        )
+    if gradient_out.device != values.device:
+        raise DeviceError(
+            f"gradient_out is on {gradient_out.device}, the scores on {values.device}",
+            argument="gradient_out",
+        )
+    if gradient_out.data_ptr() == values.data_ptr() and gradient_out.stride() != values.stride():
+        raise ShapeError(
+            f"gradient_out shares memory with the scores but has strides {gradient_out.stride()}, not "
+            f"{values.stride()}: pass the scores themselves (detached), or memory of its own",
+            argument="gradient_out",
+        )
