@@ -22,9 +22,8 @@ _REVISION = 1
 class AutomatonBuilder:
     """Builds the automata of transcripts; labels are columns of `inventory`.
 
-    HMM: the columns are the states of the phonemes, in the order of the lexicon's inventory,
-        `states_per_phone` each,
-    one for silence. CTC: the blank, then the phonemes without silence.
+    With an HMM the columns are the states of the phonemes, in the order of the lexicon's inventory,
+    `states_per_phone` each, one for silence. With CTC they are the blank, then the phonemes without silence.
 
     Wherever a source of automata is taken (`automata(tags)`), a builder and an `AlignerClient` are
     interchangeable.
@@ -39,6 +38,7 @@ class AutomatonBuilder:
         inventory: the labels.
         columns: with an HMM, for each phoneme the columns of its states (`columns` of `fsa.word_hmm`); with
             CTC, for each phoneme, the blank included, its one column.
+        phoneme_numbers: the number of each phoneme, an index into `columns`.
         silence: the optional silence between words; None where there is none.
 
     Raises:
@@ -60,6 +60,7 @@ class AutomatonBuilder:
         else:
             self.inventory, labels, self.columns = _hmm_inventory(lexicon, topology)
             self.silence = self._make_silence(topology)
+        self.phoneme_numbers: Mapping[str, int] = labels
         reserved = {lexicon.blank, lexicon.silence if isinstance(topology, CtcTopology) else None}
         self._words: dict[str, Word] = {}
         for word, variants in lexicon.items():
@@ -172,8 +173,8 @@ class AutomatonBuilder:
             return None
         if self.inventory.silence is None:
             raise LexiconError(
-                "the topology has silence between words, but the lexicon has no phoneme for it; name one with "
-                "silence=, or set silence_probability=0"
+                "the topology has silence between words, but the lexicon has no phoneme for it; name one "
+                "with silence=, or set silence_probability=0"
             )
         return Silence.from_probabilities(
             (self.inventory.silence,),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from seqtrain.decoding.error_rate import EditCounts, count_edits, error_rate
+from seqtrain.decoding.error_rates import EditCounts, count_edits, error_rate
 from seqtrain.errors import ArgumentError, MissingDependencyError
 
 
