@@ -15,7 +15,7 @@ from seqtrain.aligner.v1.packed_array import PackedArrayError, unpack
 from seqtrain.errors import AlignerError, AlignerItemError, FsaError
 from seqtrain.fsa import Fsa, FsaBatch
 
-__all__ = ["read_alignments", "read_automata"]
+__all__ = ["pad_labels", "read_alignments", "read_automata"]
 
 _FLOATS = ("float32", "float64")
 
@@ -29,7 +29,7 @@ def read_automata(
         AlignerError: the answer contradicts itself or the request, or an automaton is malformed.
     """
     try:
-        count = _count(answer.statuses, segments)
+        count = _count_good(answer.statuses, segments)
         num_arcs = unpack(answer.num_arcs, name="num_arcs", dtypes=("int64",), shape=(count,))
         num_finals = unpack(answer.num_finals, name="num_finals", dtypes=("int64",), shape=(count,))
         arc_offsets, final_offsets = _offsets(num_arcs, "num_arcs"), _offsets(num_finals, "num_finals")
@@ -48,15 +48,20 @@ def read_automata(
             num_states=unpack(answer.num_states, name="num_states", dtypes=("int32",), shape=(count,)),
             arc_offsets=arc_offsets,
             final_offsets=final_offsets,
-            tags=segments,
+            tags=[
+                segment
+                for segment, status in zip(segments, answer.statuses, strict=True)
+                if status.code == aligner_pb2.ITEM_CODE_OK
+            ],
         )
     except (PackedArrayError, FsaError) as error:
         raise AlignerError(f"aligner at {target}: malformed automata: {error}", target=target) from error
-    for segment, status, fsa in zip(segments, answer.statuses, batch, strict=True):
+    automata = iter(batch)
+    for segment, status in zip(segments, answer.statuses, strict=True):
         if status.code == aligner_pb2.ITEM_CODE_OK:
-            yield _owning(fsa)
+            yield _owning(next(automata))
         else:
-            yield item_error(status, segment, target=target)
+            yield _item_error(status, segment, target=target)
 
 
 def read_alignments(
@@ -70,23 +75,24 @@ def read_alignments(
     statuses = [status for answer in answers for status in answer.statuses]
     found: list[NDArray[np.int32]] = []
     try:
-        _count(statuses, segments)
+        _count_good(statuses, segments)
         for answer in answers:
-            count = len(answer.statuses)
+            count = _count_good(answer.statuses, answer.statuses)
             frames = unpack(answer.num_frames, name="num_frames", dtypes=("int64",), shape=(count,))
             offsets = _offsets(frames, "num_frames")
             labels = unpack(answer.labels, name="labels", dtypes=("int32",), shape=(int(offsets[-1]),))
             found += [labels[begin:end] for begin, end in itertools.pairwise(offsets)]
     except PackedArrayError as error:
         raise AlignerError(f"aligner at {target}: malformed alignments: {error}", target=target) from error
-    for segment, status, labels in zip(segments, statuses, found, strict=True):
+    labels_of = iter(found)
+    for segment, status in zip(segments, statuses, strict=True):
         if status.code == aligner_pb2.ITEM_CODE_OK:
-            yield labels
+            yield next(labels_of)
         else:
-            yield item_error(status, segment, target=target)
+            yield _item_error(status, segment, target=target)
 
 
-def item_error(status: aligner_pb2.ItemStatus, segment: str, *, target: str) -> AlignerItemError:
+def _item_error(status: aligner_pb2.ItemStatus, segment: str, *, target: str) -> AlignerItemError:
     """The error for a segment that the server has nothing for."""
     names = {number: name for name, number in aligner_pb2.ItemCode.items()}
     # A newer server may know reasons that this client doesn't: still an error, with the server's own words.
@@ -100,10 +106,10 @@ def item_error(status: aligner_pb2.ItemStatus, segment: str, *, target: str) -> 
     )
 
 
-def _count(statuses: Sequence[Any], segments: Sequence[str]) -> int:
-    if len(statuses) != len(segments):
-        raise PackedArrayError(f"{len(statuses)} statuses for {len(segments)} segments")
-    return len(statuses)
+def _count_good(statuses: Sequence[aligner_pb2.ItemStatus], items: Sequence[object]) -> int:
+    if len(statuses) != len(items):
+        raise PackedArrayError(f"{len(statuses)} statuses for {len(items)} segments")
+    return sum(status.code == aligner_pb2.ITEM_CODE_OK for status in statuses)
 
 
 def _offsets(counts: NDArray[Any], name: str) -> NDArray[np.int64]:

@@ -330,8 +330,8 @@ class AlignerClient:
             ) from error
         if len(labels) != header.num_labels or inventory.etag != header.inventory_etag:
             raise AlignerError(
-                f"aligner at {self.target}: the label inventory doesn't fit its own header ({len(labels)} labels "
-                f"of {header.num_labels}, etag {inventory.etag[:12]} of {header.inventory_etag[:12]})",
+                f"aligner at {self.target}: the label inventory doesn't fit its own header ({len(labels)} "
+                f"labels of {header.num_labels}, etag {inventory.etag[:12]} of {header.inventory_etag[:12]})",
                 target=self.target,
             )
         return inventory
@@ -362,8 +362,8 @@ class AlignerClient:
             if before != now:
                 raise AlignerMismatchError(
                     f"aligner at {self.target}: the {what} has changed: this run began with "
-                    f"{before[:12] or 'none'}, the server now has {now[:12] or 'none'}; start the server as it "
-                    "was, or begin a new run",
+                    f"{before[:12] or 'none'}, the server now has {now[:12] or 'none'}; start the server as "
+                    "it was, or begin a new run",
                     target=self.target,
                 )
 

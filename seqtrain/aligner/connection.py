@@ -51,9 +51,9 @@ class Connection:
         if process != self._process or _core_started_in not in (None, process):
             parent = self._process if process != self._process else _core_started_in
             raise AlignerError(
-                f"the connection to the aligner at {self.target} belongs to process {parent}, and this is its "
-                f"forked child {process}, where grpc doesn't work; fetch automata in the main process, or start "
-                "workers with multiprocessing_context='spawn' and make the client there",
+                f"the connection to the aligner at {self.target} belongs to process {parent}, and this is "
+                f"its forked child {process}, where grpc doesn't work; fetch automata in the main process, "
+                "or start workers with multiprocessing_context='spawn' and make the client there",
                 target=self.target,
             )
         if self._closed.is_set():

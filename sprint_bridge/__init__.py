@@ -1,0 +1,1 @@
+"""The aligner service: a process that serves automata and alignments over gRPC."""

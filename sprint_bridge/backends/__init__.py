@@ -1,0 +1,1 @@
+"""What stands behind the service: engines that make automata and alignments."""

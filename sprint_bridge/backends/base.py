@@ -1,0 +1,83 @@
+"""What the service asks of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqtrain.errors import SeqtrainError
+from seqtrain.fsa import FsaBatch
+from seqtrain.lexicon import LabelInventory
+
+__all__ = ["Backend", "BatchAlignments", "BatchAutomata", "Capability", "Orthography", "Segment"]
+
+
+class Capability(Enum):
+    """What an engine can do."""
+
+    AUTOMATA_BY_SEGMENT = "automata_by_segment"
+    AUTOMATA_BY_ORTHOGRAPHY = "automata_by_orthography"
+    ALIGNMENTS = "alignments"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An item asked for by the full name of its segment."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Orthography:
+    """An item asked for by its words, separated by white space."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class BatchAutomata:
+    """The automata of those items that have one, in order; `errors` has for each item None or what is
+    wrong.
+    """
+
+    automata: FsaBatch
+    errors: tuple[SeqtrainError | None, ...]
+
+
+@dataclass(frozen=True)
+class BatchAlignments:
+    """For each item its labels (T,) int32, none where `errors` says what is wrong."""
+
+    labels: tuple[NDArray[np.int32], ...]
+    errors: tuple[SeqtrainError | None, ...]
+
+
+class Backend(Protocol):
+    """An engine that is loaded. It is called from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """Which engine this is."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do."""
+
+    @property
+    def inventory(self) -> LabelInventory:
+        """Its labels."""
+
+    @property
+    def config_digest(self) -> str:
+        """Digest of all that decides its answers."""
+
+    def automata(self, items: Sequence[Segment | Orthography]) -> BatchAutomata:
+        """The automata of a batch. What is wrong with one item is no reason to fail the others."""
+
+    def alignments(self, segments: Sequence[str]) -> BatchAlignments:
+        """Alignments of a batch; called only with the capability for it."""

@@ -1,0 +1,82 @@
+"""The server as a process: from start to SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import torch
+
+from sprint_bridge.backends.base import Backend
+from sprint_bridge.backends.local import load_local_backend
+from sprint_bridge.config import ServeConfig
+from sprint_bridge.server import AlignerServer
+
+__all__ = ["serve"]
+
+_LOG = logging.getLogger("sprint_bridge")
+_LOOK_SECONDS = 0.2
+
+
+def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. Call it in the main thread.
+
+    Args:
+        config: what to serve, and where.
+        announce: is called with `listening TARGET` as soon as that is true, and with `serving` once all is
+            loaded.
+        parent: process id; when it isn't this process's parent any more, the server ends as on SIGTERM.
+
+    Raises:
+        ConfigError: the address isn't allowed or is taken.
+        LexiconError, DataError: what should be served can't be loaded.
+    """
+    # Building automata is many small operations: threads of torch would only get in the way of the trainer's.
+    torch.set_num_threads(1)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: stopping.set())
+    server = AlignerServer(listen=config.listen, limits=config.limits, threads=config.threads)
+    server.start()
+    try:
+        announce(f"listening {server.target}")
+        loading = _in_background(lambda: load_local_backend(config.backend))
+        loaded = False
+        while not stopping.wait(_LOOK_SECONDS if loaded else 0.02):
+            if parent is not None and os.getppid() != parent:
+                _LOG.info("the process that started this server has ended")
+                break
+            if not loaded and loading.done():
+                backend = loading.result()
+                server.serve(backend)
+                loaded = True
+                _LOG.info(
+                    "serving %d labels, configuration %s, on %s",
+                    len(backend.inventory),
+                    backend.config_digest[:12],
+                    server.target,
+                )
+                announce("serving")
+    finally:
+        server.stop(config.drain_seconds)
+        _LOG.info("stopped")
+
+
+def _in_background(load: Callable[[], Backend]) -> Future[Backend]:
+    # A daemon thread: a server that is told to stop doesn't wait for a corpus to be read to its end.
+    future: Future[Backend] = Future()
+
+    def run() -> None:
+        try:
+            backend = load()
+        except BaseException as error:  # whoever waits for the engine gets it, whatever it is
+            future.set_exception(error)
+        else:
+            future.set_result(backend)
+
+    threading.Thread(target=run, name="loading", daemon=True).start()
+    return future

@@ -1,0 +1,96 @@
+"""A gRPC server with the aligner service and its health."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+
+from seqtrain.aligner.v1 import aligner_pb2_grpc
+from seqtrain.aligner.v1.health import SERVICE
+from seqtrain.errors import ConfigError
+from sprint_bridge.address import Address, resolve_address
+from sprint_bridge.backends.base import Backend
+from sprint_bridge.config import Limits
+from sprint_bridge.service import AlignerService
+
+__all__ = ["AlignerServer"]
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class AlignerServer:
+    """Listens from `start` on; unhealthy and unavailable until `serve` gives it an engine.
+
+    Args:
+        listen: see `resolve_address`.
+        limits: what a request may ask for.
+        threads: that answer calls.
+
+    Raises:
+        ConfigError: the address isn't allowed or is taken.
+    """
+
+    def __init__(self, *, listen: str | None = None, limits: Limits | None = None, threads: int = 4) -> None:
+        limits = limits if limits is not None else Limits()
+        self._service = AlignerService(limits)
+        self._health = HealthServicer()
+        for name in ("", SERVICE):
+            self._health.set(name, _NOT_SERVING)
+        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aligner")
+        self._server = grpc.server(
+            self._executor,
+            maximum_concurrent_rpcs=limits.max_concurrent_calls,
+            options=[
+                ("grpc.max_receive_message_length", limits.max_request_bytes),
+                ("grpc.max_send_message_length", -1),
+                # A second server on the same port is an error, not a coin toss for each call.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        aligner_pb2_grpc.add_AlignerServicer_to_server(self._service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        address = resolve_address(listen)
+        try:
+            self._address: Address = address.bind(self._server)
+        except ConfigError:
+            address.remove()
+            raise
+
+    @property
+    def target(self) -> str:
+        """What clients connect to."""
+        return self._address.target
+
+    def __enter__(self) -> AlignerServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Takes calls, and answers that it isn't ready."""
+        self._server.start()
+
+    def serve(self, backend: Backend) -> None:
+        """Is ready from now on."""
+        self._service.backend = backend
+        for name in ("", SERVICE):
+            self._health.set(name, _SERVING)
+
+    def stop(self, drain_seconds: float = 0.0) -> None:
+        """Takes no new calls, lets running ones end for so long, and goes away."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(drain_seconds).wait()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._address.remove()
