@@ -44,9 +44,10 @@ def integer_array(values: Integers, *, argument: str, shape: tuple[int | None, .
         want is None or got == want for got, want in zip(array.shape, shape, strict=True)
     )
     if not fits:
-        wanted = tuple("any" if size is None else size for size in shape)
+        sizes = ", ".join("any" if size is None else str(size) for size in shape)
+        wanted = f"({sizes},)" if len(shape) == 1 else f"({sizes})"
         raise ShapeError(
-            f"{argument} must have the shape ({', '.join(map(str, wanted))}), got {tuple(array.shape)}",
+            f"{argument} must have the shape {wanted}, got {tuple(array.shape)}",
             argument=argument,
         )
     return np.array(array, dtype=np.int64, order="C")
