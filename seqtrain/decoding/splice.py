@@ -23,6 +23,7 @@ from torch import Tensor
 from seqtrain.decoding.bigram import SENTENCE_END, SENTENCE_START, Bigram
 from seqtrain.errors import ArgumentError
 from seqtrain.fsa import Fsa
+from seqtrain.functional import best_path
 
 __all__ = ["Gap", "WordAcceptor", "WordLoop", "splice_loop"]
 
@@ -88,8 +89,6 @@ class WordLoop:
             InfeasibleError: an utterance is too short for any path.
             ShapeError, DtypeError, NonFiniteScoresError: as `best_path`.
         """
-        from seqtrain.functional import best_path
-
         decoded: list[list[str]] = []
         # A few utterances at a time: the way back through the loop takes frames x states integers for each.
         for first in range(0, scores.shape[0], _UTTERANCES_AT_A_TIME):
