@@ -65,6 +65,22 @@ def int32_array(values: NDArray[np.int64], *, argument: str) -> NDArray[np.int32
     return values.astype(np.int32)
 
 
+def float32_array(values: NDArray[Any], *, argument: str) -> NDArray[np.float32]:
+    """The values as float32.
+
+    Raises:
+        DtypeError: a finite value is too large, so that it would become infinite.
+    """
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    lost = np.isinf(narrow) & np.isfinite(values)
+    if lost.any():
+        raise DtypeError(
+            f"{argument} holds {values[lost][0]}, which doesn't fit float32: pass float64", argument=argument
+        )
+    return narrow
+
+
 def weight_tensor(values: Floats, *, argument: str, size: int) -> torch.Tensor:
     """The values as a float32 or float64 tensor of shape (size,).
 
@@ -72,7 +88,7 @@ def weight_tensor(values: Floats, *, argument: str, size: int) -> torch.Tensor:
     and bfloat16 become float32 (differentiably), as do lists and integers. A float64 array stays float64.
 
     Raises:
-        DtypeError: complex, boolean or non-numeric values.
+        DtypeError: complex, boolean or non-numeric values, or a number too large for float32.
         ShapeError: the shape isn't (size,).
     """
     if isinstance(values, torch.Tensor):
@@ -85,7 +101,7 @@ def weight_tensor(values: Floats, *, argument: str, size: int) -> torch.Tensor:
         if array.dtype.kind not in "iuf":
             raise DtypeError(f"{argument} must hold floats, got dtype {array.dtype}", argument=argument)
         keep_double = isinstance(values, np.ndarray) and array.dtype == np.float64
-        tensor = torch.from_numpy(np.array(array, dtype=np.float64 if keep_double else np.float32, order="C"))
+        tensor = torch.from_numpy(array.copy() if keep_double else float32_array(array, argument=argument))
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise DtypeError(f"{argument} must hold floats, got dtype {tensor.dtype}", argument=argument)
     if tensor.shape != (size,):
@@ -93,6 +109,20 @@ def weight_tensor(values: Floats, *, argument: str, size: int) -> torch.Tensor:
             f"{argument} must have the shape ({size},), got {tuple(tensor.shape)}", argument=argument
         )
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(torch.float32)
+
+
+def match_dtype(tensor: torch.Tensor, like: torch.Tensor, *, argument: str) -> torch.Tensor:
+    """The tensor in the dtype and on the device of `like`, differentiably.
+
+    Raises:
+        DtypeError: a finite value is too large for that dtype.
+    """
+    converted = tensor.to(device=like.device, dtype=like.dtype)
+    if converted.dtype != tensor.dtype and bool(
+        (converted.isinf() & tensor.to(like.device).isfinite()).any()
+    ):
+        raise DtypeError(f"{argument} holds a value that doesn't fit {like.dtype}", argument=argument)
+    return converted
 
 
 def target_arrays(

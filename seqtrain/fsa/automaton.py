@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from seqtrain.errors import FsaError
-from seqtrain.fsa._arrays import Floats, Integers, int32_array, integer_array, weight_tensor
+from seqtrain.fsa._arrays import Floats, Integers, int32_array, integer_array, match_dtype, weight_tensor
 from seqtrain.fsa.min_length import min_length
 from seqtrain.fsa.validate import check_automata
 
@@ -19,16 +19,14 @@ __all__ = ["Finals", "Fsa"]
 Finals: TypeAlias = "Mapping[int, float] | tuple[Integers, Floats]"
 
 
-def _final_arrays(final: Finals | None, last_state: int) -> tuple[NDArray[np.int32], Floats]:
-    if final is None:
-        return np.array([last_state], dtype=np.int32), np.zeros(1, dtype=np.float64)
+def _final_arrays(final: Finals) -> tuple[NDArray[np.int32], Floats]:
+    """The states and the weights of `final`."""
     if isinstance(final, Mapping):
-        states, weights = list(final.keys()), np.array([float(w) for w in final.values()], dtype=np.float64)
-        return int32_array(integer_array(states, argument="final", shape=(None,)), argument="final"), weights
-    state_numbers, final_weights = final
-    return int32_array(
-        integer_array(state_numbers, argument="final", shape=(None,)), argument="final"
-    ), final_weights
+        states: Integers = list(final.keys())
+        weights: Floats = np.array([float(weight) for weight in final.values()], dtype=np.float64)
+    else:
+        states, weights = final
+    return int32_array(integer_array(states, argument="final", shape=(None,)), argument="final"), weights
 
 
 class Fsa:
@@ -87,27 +85,27 @@ class Fsa:
             argument="weights",
             size=arc_array.shape[0],
         )
+        finals = None if final is None else _final_arrays(final)
         if num_states is None:
-            mentioned = [start, *(final if isinstance(final, Mapping) else ())]
-            if final is not None and not isinstance(final, Mapping):
-                mentioned += integer_array(final[0], argument="final", shape=(None,)).tolist()
-            highest = int(arc_array[:, :2].max()) if arc_array.shape[0] else 0
-            num_states = max(highest, *mentioned, 0) + 1
+            mentioned = np.concatenate(
+                (arc_array[:, :2].ravel(), [] if finals is None else finals[0], [start, 0])
+            )
+            num_states = int(mentioned.max()) + 1
         if not 0 <= num_states <= np.iinfo(np.int32).max:
             raise FsaError(f"num_states is {num_states}, outside 1…{np.iinfo(np.int32).max}")
         if not 0 <= start < max(num_states, 1):
             raise FsaError(
                 f"the start state {start} is outside the {num_states} states 0…{num_states - 1}", state=start
             )
-        final_states, final_values = _final_arrays(final, num_states - 1)
-        final_weights = weight_tensor(final_values, argument="final", size=final_states.shape[0])
+        final_states, final_values = ([num_states - 1], [0.0]) if finals is None else finals
+        final_weights = weight_tensor(final_values, argument="final", size=len(final_states))
         self._set(
             torch.from_numpy(arc_array),
             weight,
             num_states,
             start,
-            torch.from_numpy(final_states),
-            final_weights.to(device=weight.device, dtype=weight.dtype),
+            torch.from_numpy(np.asarray(final_states, dtype=np.int32)),
+            match_dtype(final_weights, weight, argument="final"),
         )
         check_automata(**self._flat(), single=True)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from seqtrain.errors import ArgumentError, DeviceError, ShapeError
-from seqtrain.fsa._arrays import Floats, Integers, int32_array, integer_array, weight_tensor
+from seqtrain.fsa._arrays import Floats, Integers, int32_array, integer_array, match_dtype, weight_tensor
 from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.min_length import min_length
 from seqtrain.fsa.rasr import local_structure
@@ -119,7 +119,7 @@ class FsaBatch:
         )
         parts = {name: torch.from_numpy(array).to(weight.device) for name, array in arrays.items()}
         parts["weights"] = weight
-        parts["final_weights"] = final_weight.to(weight.dtype)
+        parts["final_weights"] = match_dtype(final_weight, weight, argument="final_weights")
         self._set(parts, names, {})
 
     def _set(
@@ -294,7 +294,7 @@ class FsaBatch:
                 raise DeviceError(
                     f"{name} are on {tensor.device}, the automata on {self.device}", argument=name
                 )
-        finals = finals.to(weight.dtype)
+        finals = match_dtype(finals, weight, argument="final_weights")
         for values, offsets, states in (
             (weight, self.arc_offsets, None),
             (finals, self.final_offsets, self.final_states.cpu().numpy()),

@@ -112,6 +112,16 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
         DtypeError,
         "weights must hold floats",
     ),
+    (
+        {"arcs": [[0, 1, 1]], "weights": [-1e300]},
+        DtypeError,
+        r"weights holds -1e\+300, which doesn't fit float32",
+    ),
+    (
+        {"arcs": [[0, 1, 1]], "final": {1: -1e300}},
+        DtypeError,
+        r"final holds a value that doesn't fit torch\.float32",
+    ),
     ({"arcs": [[0, 1, 1]], "weights": ["a"]}, DtypeError, "weights must hold floats"),
 ]
 

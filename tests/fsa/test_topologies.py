@@ -163,6 +163,11 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),
     (lambda: hmm([[0]], [1], columns=[[0], []]), ShapeError, r"columns\[1\] is empty"),
     (lambda: hmm([[0]], [1], columns=[[0], [-3]]), ArgumentError, r"columns\[1\] holds -3"),
+    (
+        lambda: hmm([[1]], [1], transitions=Transitions(loop=-1e300)),
+        DtypeError,
+        r"transitions holds -1e\+300, which doesn't fit float32",
+    ),
     (lambda: Transitions(loop=math.nan), ArgumentError, "loop must be a log weight, finite or -inf, got nan"),
     (
         lambda: Transitions.from_probabilities(loop=1.5),

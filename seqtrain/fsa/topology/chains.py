@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqtrain.errors import ArgumentError, LabelError, ShapeError
-from seqtrain.fsa._arrays import int32_array
+from seqtrain.fsa._arrays import float32_array, int32_array
 from seqtrain.fsa.batch import FsaBatch
 from seqtrain.fsa.topology._assemble import assemble, offsets_of
 from seqtrain.fsa.topology.transitions import Transitions
@@ -160,9 +160,11 @@ def join_chains(
     final_utterances = chains.utterances[chains.finals]
     return assemble(
         arcs=arcs,
-        weights=arc_weights[order].astype(np.float32),
+        weights=float32_array(arc_weights[order], argument="transitions"),
         final_states=(last[chains.finals] - offset[final_utterances]).astype(np.int32),
-        final_weights=(chains.final_weights + forward[chains.kinds[chains.finals]]).astype(np.float32),
+        final_weights=float32_array(
+            chains.final_weights + forward[chains.kinds[chains.finals]], argument="transitions"
+        ),
         num_states=num_states,
         arc_counts=np.bincount(utterance_of[source], minlength=batch),
         final_counts=np.bincount(final_utterances, minlength=batch),
