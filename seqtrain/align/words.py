@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqtrain.align.segments import AlignedUtterance, Segment, segments
 from seqtrain.errors import ShapeError
-from seqtrain.fsa import WordStates
+from seqtrain.fsa import FsaBatch, WordStates
 from seqtrain.functional import best_path
 from seqtrain.lexicon import AutomatonBuilder
 
@@ -50,6 +50,7 @@ def align_words(
     builder: AutomatonBuilder,
     *,
     frame_shift: float,
+    automata: FsaBatch | None = None,
 ) -> list[AlignedUtterance]:
     """The best path of each utterance through the automaton of its text, as words and phones.
 
@@ -59,6 +60,8 @@ def align_words(
         transcripts: B of them.
         builder: lexicon and topology; CTC and HMM alike.
         frame_shift: seconds between two frames of the scores.
+        automata: the automata of the texts, from a service that builds the same ones; None: `builder` builds
+        them.
 
     Returns:
         For each utterance its words and phones; the score of a segment is the mean of the path's label scores
@@ -74,7 +77,9 @@ def align_words(
             argument="transcripts",
         )
     texts, tags = [t.text for t in transcripts], [t.id for t in transcripts]
-    path = best_path(scores, lengths, builder.build_batch(texts, tags=tags))
+    if automata is None:
+        automata = builder.build_batch(texts, tags=tags)
+    path = best_path(scores, lengths, automata)
     states = builder.states_of(texts, tags=tags)
     taken = scores.detach().gather(2, path.labels.clamp(min=0).to(scores.device)[:, :, None])[:, :, 0]
     aligned = []
