@@ -189,7 +189,9 @@ class FsaBatch:
         parts = {name: tensor.to(device) for name, tensor in structure.items()}
         parts["weights"] = joined([fsa.weights.to(dtype) for fsa in automata], no_floats)
         parts["final_weights"] = joined([fsa.final_weights.to(dtype) for fsa in automata], no_floats)
-        return cls._from_checked(parts, _checked_tags(tags, len(automata)))
+        # The layouts of an automaton that all utterances share are compiled once.
+        derived = automata[0].derived if len(automata) == 1 else {}
+        return cls._from_checked(parts, _checked_tags(tags, len(automata)), derived)
 
     @classmethod
     def from_rasr(

@@ -96,6 +96,13 @@ def test_gradients_reach_the_weights_that_were_given() -> None:
     assert other.derived is batch.derived, "the same structure: compiled layouts serve both"
 
 
+def test_batches_of_one_share_what_was_computed() -> None:
+    fsa = two()[0]
+    FsaBatch.from_list([fsa]).derived["layout"] = 1
+    assert FsaBatch.from_list([fsa]).derived["layout"] == 1
+    assert FsaBatch.from_list([fsa, fsa]).derived == {}
+
+
 def test_weights_take_the_widest_dtype() -> None:
     batch = FsaBatch.from_list([Fsa([[0, 1, 0]]), Fsa([[0, 1, 0]], torch.zeros(1, dtype=torch.float64))])
     assert batch.weights.dtype == batch.final_weights.dtype == torch.float64
