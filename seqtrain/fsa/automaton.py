@@ -67,8 +67,8 @@ class Fsa:
     final_states: torch.Tensor
     final_weights: torch.Tensor
     derived: dict[str, Any]
-    """What others computed from the structure (not the weights) of this automaton; not pickled, not
-    compared."""
+    """What was computed from the structure (not the weights); shared by batches of just this automaton, not
+    pickled."""
 
     def __init__(
         self,
