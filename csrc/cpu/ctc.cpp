@@ -1,8 +1,9 @@
 // CTC over a batch: row passes over the scores, the recursion on the targets' columns alone, and the dense gradient.
 
+#include "../recursion/ctc.h"
+
 #include <limits>
 
-#include "../recursion/ctc.h"
 #include "../recursion/exponential.h"
 #include "kernels.h"
 #include "memory.h"
@@ -60,11 +61,12 @@ class CtcUtterance {
     width_ = ctc_width(targets_);
     const int64_t* targets = problem.targets + b * problem.max_targets;
     target_ = target_memory_.reserve(static_cast<std::size_t>(width_));
-    skip_ = skip_memory_.reserve(static_cast<std::size_t>(width_));
+    skip_ = skip_memory_.reserve(static_cast<std::size_t>(width_));  // one more than the states
     shift_ = shift_memory_.reserve(static_cast<std::size_t>(frames + 1));
+    states_ = ctc_states(targets_);
     for (int64_t u = 0; u < width_; u++) {
       skip_[u] = u > 0 && u < targets_ && targets[u] != targets[u - 1] ? 0 : zero_exponent;
-      target_[u] = u < targets_ ? targets[u] * problem.scores.stride_label : 0;
+      target_[u] = (u < targets_ ? targets[u] : problem.blank) * problem.scores.stride_label;
     }
   }
 
@@ -77,8 +79,12 @@ class CtcUtterance {
     emission_exponent_ = emission_exponent_memory_.reserve(length * static_cast<std::size_t>(width_));
     checkpoint_ = checkpoint_memory_.reserve(count * frame);
     checkpoint_exponent_ = checkpoint_exponent_memory_.reserve(count * frame);
-    beta_ = beta_memory_.reserve(2 * frame);
-    beta_exponent_ = beta_exponent_memory_.reserve(2 * frame);
+    // Beta, the products, and one vector of zeros behind them.
+    beta_ = beta_memory_.reserve(2 * frame + ctc_padding);
+    beta_exponent_ = beta_exponent_memory_.reserve(2 * frame + ctc_padding);
+    std::fill(beta_, beta_ + 2 * frame + ctc_padding, Real{0});
+    std::fill(beta_exponent_, beta_exponent_ + 2 * frame + ctc_padding, Exponent{zero_exponent});
+    occupancy_ = occupancy_memory_.reserve(static_cast<std::size_t>(states_));
     row_ = row_memory_.reserve(static_cast<std::size_t>(labels));
   }
 
@@ -90,11 +96,11 @@ class CtcUtterance {
     return CtcFrame<Real>(checkpoint_ + segment * 2 * width_, checkpoint_exponent_ + segment * 2 * width_, width_);
   }
 
-  // The blank's emission stands one place before the first target's.
+  // The blank's emission stands in front of the targets'.
   CtcEmission<Real> emission(int64_t slot) const {
     const Real* label = emission_ + slot * width_ + ctc_padding;
     const Exponent* exponent = emission_exponent_ + slot * width_ + ctc_padding;
-    return {label, exponent, label[-1], exponent[-1]};
+    return {label, exponent, label[-ctc_padding], exponent[-ctc_padding]};
   }
 
   bool normalize_row(const CtcForward<Real>& problem, int64_t b, int64_t t, const char* row, double& normalizer) {
@@ -114,23 +120,22 @@ class CtcUtterance {
   // Gathers the targets' scores and splits their exponentials.  The frame's largest exponent is taken out, so that
   // scores of any offset stay in range; it comes back in the loss, and posteriors don't depend on it.
   bool emit(const CtcForward<Real>& problem, const char* row, int64_t t, int64_t slot) {
-    Real* __restrict mantissa = emission_ + slot * width_ + ctc_padding - 1;
-    Exponent* __restrict exponent = emission_exponent_ + slot * width_ + ctc_padding - 1;
-    const int64_t blank = problem.blank * problem.scores.stride_label;
+    Real* __restrict mantissa = emission_ + slot * width_ + ctc_padding;
+    Exponent* __restrict exponent = emission_exponent_ + slot * width_ + ctc_padding;
+    constexpr Real infinity = std::numeric_limits<Real>::infinity();
+    // Blank's score is split with the others, in the first place behind the targets, and then moved.
     const int64_t* __restrict target = target_;
     if (problem.scores.dtype == dtype_of<Real>()) {
       const Real* __restrict scores = reinterpret_cast<const Real*>(row);
-      mantissa[0] = scores[blank];
-      for (int64_t u = 0; u < targets_; u++) mantissa[1 + u] = scores[target[u]];
+      for (int64_t u = 0; u < targets_ + 1; u++) mantissa[u] = scores[target[u]];
     } else {
-      mantissa[0] = load<Real>(row, problem.scores.dtype, blank);
-      for (int64_t u = 0; u < targets_; u++) mantissa[1 + u] = load<Real>(row, problem.scores.dtype, target[u]);
+      for (int64_t u = 0; u < targets_ + 1; u++) mantissa[u] = load<Real>(row, problem.scores.dtype, target[u]);
     }
-    constexpr Real infinity = std::numeric_limits<Real>::infinity();
+    for (int64_t u = targets_ + 1; u < states_; u++) mantissa[u] = -infinity;
     int bad = 0;
     Exponent top = zero_exponent;
 #pragma omp simd reduction(max : top) reduction(| : bad)
-    for (int64_t u = 0; u < targets_ + 1; u++) {
+    for (int64_t u = 0; u < states_; u++) {
       const Real score = mantissa[u];
       bad |= score < infinity ? 0 : 1;
       Real m;
@@ -143,13 +148,15 @@ class CtcUtterance {
     if (bad != 0) return false;
     if (top == zero_exponent) top = 0;
 #pragma omp simd
-    for (int64_t u = 0; u < targets_ + 1; u++) {
+    for (int64_t u = 0; u < states_; u++) {
       const Exponent e = exponent[u] - top;
       exponent[u] = e < -largest_input_exponent ? Exponent{zero_exponent} : e;
       mantissa[u] = e < -largest_input_exponent ? Real{0} : mantissa[u];
     }
-    mantissa[1 + targets_] = mantissa[2 + targets_] = 0;
-    exponent[1 + targets_] = exponent[2 + targets_] = zero_exponent;
+    mantissa[-ctc_padding] = mantissa[targets_];
+    exponent[-ctc_padding] = exponent[targets_];
+    mantissa[targets_] = 0;
+    exponent[targets_] = zero_exponent;
     shift_[t] = top;
     return true;
   }
@@ -160,7 +167,7 @@ class CtcUtterance {
     } else {
       // The first frame of a segment follows the checkpoint of the segment before.
       const CtcFrame<Real> before = slot > 0 ? alpha(slot - 1) : checkpoint(saved_);
-      ctc_forward(emission(slot), before, alpha(slot), skip_, targets_);
+      ctc_forward(emission(slot), before, alpha(slot), skip_, states_);
     }
   }
 
@@ -186,7 +193,6 @@ class CtcUtterance {
     const int64_t columns = 1 + problem.max_targets;
     CtcFrame<Real> beta(beta_, beta_exponent_, width_);
     CtcFrame<Real> product(beta_ + 2 * width_, beta_exponent_ + 2 * width_, width_);
-    product.clear(width_);
     ctc_finish(beta, targets_, width_);
     for (int64_t segment = segments.count - 1; segment >= 0; segment--) {
       const int64_t begin = segments.begin(segment), end = segments.end(segment, frames);
@@ -199,27 +205,28 @@ class CtcUtterance {
       }
       for (int64_t t = end - 1; t >= begin; t--) {
         Real* out = problem.occupancies + (problem.scores.first_row(b, problem.max_frames) + t) * columns;
-        if (!ctc_occupancies(alpha(t - begin), beta, exponent, targets_, out)) {
+        if (!ctc_occupancies(alpha(t - begin), beta, exponent, targets_, occupancy_, out)) {
           problem.status[b] = status_no_path;
           return;
         }
         for (int64_t u = 1 + targets_; u < columns; u++) out[u] = 0;
-        if (t > 0) ctc_backward(emission(t - begin), product, beta, skip_, targets_);
+        if (t > 0) ctc_backward(emission(t - begin), product, beta, skip_, states_);
       }
     }
   }
 
-  int64_t targets_ = 0, width_ = 0, saved_ = 0;
+  int64_t targets_ = 0, states_ = 0, width_ = 0, saved_ = 0;
   int64_t* target_ = nullptr;
   Exponent* skip_ = nullptr;
   Exponent* shift_ = nullptr;
-  Real *alpha_ = nullptr, *emission_ = nullptr, *checkpoint_ = nullptr, *beta_ = nullptr, *row_ = nullptr;
+  Real *alpha_ = nullptr, *emission_ = nullptr, *checkpoint_ = nullptr, *beta_ = nullptr, *row_ = nullptr,
+       *occupancy_ = nullptr;
   Exponent *alpha_exponent_ = nullptr, *emission_exponent_ = nullptr, *checkpoint_exponent_ = nullptr,
            *beta_exponent_ = nullptr;
   Scratch<int64_t> target_memory_;
   Scratch<Exponent> skip_memory_, shift_memory_, alpha_exponent_memory_, emission_exponent_memory_,
       checkpoint_exponent_memory_, beta_exponent_memory_;
-  Scratch<Real> alpha_memory_, emission_memory_, checkpoint_memory_, beta_memory_, row_memory_;
+  Scratch<Real> alpha_memory_, emission_memory_, checkpoint_memory_, beta_memory_, row_memory_, occupancy_memory_;
 };
 
 template <class Real>
@@ -246,8 +253,10 @@ template <class Real>
 void ctc_backward(const CtcBackward<Real>& problem) {
   const int64_t labels = problem.shape.labels, frames = problem.shape.max_frames;
   const int64_t columns = 1 + problem.shape.max_targets;
-  const bool large = problem.shape.batch * frames * labels * static_cast<int64_t>(sizeof(Real)) > (int64_t{8} << 20);
-  const bool in_place = problem.scores.data == problem.gradient.data;
+  // Past the caches where the gradient is larger than they are; in place, the row is in a cache already.
+  const bool stream = problem.shape.batch * frames * labels * static_cast<int64_t>(sizeof(Real)) > streaming_bytes &&
+                      problem.scores.data != problem.gradient.data;
+  const bool direct = problem.gradient.dtype == dtype_of<Real>() && problem.gradient.stride_label == 1 && !stream;
   std::vector<double> work(static_cast<std::size_t>(problem.shape.batch), static_cast<double>(frames * labels) / 4.0);
   for_each_utterance<RowScratch<Real>>(work, problem.threads, [&](int64_t b, RowScratch<Real>& scratch) {
     Real* input = scratch.input.reserve(static_cast<std::size_t>(labels));
@@ -265,17 +274,18 @@ void ctc_backward(const CtcBackward<Real>& problem) {
         continue;
       }
       const Real* occupancy = problem.occupancies + (first_row + t) * columns;
+      // Rows are made in place where nothing has to be converted or streamed.
+      Real* made = direct ? reinterpret_cast<Real*>(out) : output;
       if (problem.normalize) {
         const Real* scores = contiguous_row<Real>(problem.scores, problem.scores.row(b, t), labels, input);
         const Real* normalizer = problem.normalizer + (first_row + t) * 2;
-        scaled_softmax(scores, labels, normalizer[0], normalizer[1], weight, output);
+        scaled_softmax(scores, labels, normalizer[0], normalizer[1], weight, made);
       } else {
-        std::memset(output, 0, static_cast<std::size_t>(labels) * sizeof(Real));
+        std::memset(made, 0, static_cast<std::size_t>(labels) * sizeof(Real));
       }
-      output[problem.blank] -= weight * occupancy[0];
-      for (int64_t u = 0; u < targets; u++) output[target[u]] -= weight * occupancy[1 + u];
-      // In place, the row is in the cache already: writing past it would only evict it.
-      write_row(problem.gradient, out, output, labels, large && !in_place);
+      made[problem.blank] -= weight * occupancy[0];
+      for (int64_t u = 0; u < targets; u++) made[target[u]] -= weight * occupancy[1 + u];
+      if (!direct) write_row(problem.gradient, out, output, labels, stream);
     }
     finish_streaming();
   });

@@ -1,10 +1,11 @@
 // Full sum over a batch of automata: forward sweep, backward sweep with occupancies, and their dense gradient.
 
+#include "../recursion/full_sum.h"
+
 #include <cstring>
 #include <limits>
 
 #include "../recursion/exponential.h"
-#include "../recursion/full_sum.h"
 #include "graph_view.h"
 #include "kernels.h"
 #include "memory.h"
@@ -188,8 +189,8 @@ class FullSumUtterance {
     double* arc_occupancies = nullptr;
     if (problem.arc_occupancies != nullptr) {
       const int64_t arcs = problem.graphs.arc_offsets[g + 1] - problem.graphs.arc_offsets[g];
-      arc_occupancies = problem.arc_occupancies +
-                        (problem.graphs.graphs > 1 ? problem.graphs.arc_offsets[g] : b * arcs);
+      arc_occupancies =
+          problem.arc_occupancies + (problem.graphs.graphs > 1 ? problem.graphs.arc_offsets[g] : b * arcs);
     }
     for (int64_t segment = segments.count - 1; segment >= 0; segment--) {
       const int64_t begin = segments.begin(segment), end = segments.end(segment, frames);
@@ -206,7 +207,8 @@ class FullSumUtterance {
         }
         const Real inverse = Real{1} / sum;
         if (problem.occupancies != nullptr) {
-          Real* __restrict out = problem.occupancies + (problem.scores.first_row(b, problem.max_frames) + t) * problem.width;
+          Real* __restrict out =
+              problem.occupancies + (problem.scores.first_row(b, problem.max_frames) + t) * problem.width;
           for (int64_t k = 0; k < problem.width; k++) out[k] = 0;
           const int32_t* __restrict column = graph.column.data();
           for (int64_t m = 0; m < graph.arrivals; m++) out[column[m]] += occupancy_[m];
@@ -224,8 +226,8 @@ class FullSumUtterance {
     }
   }
 
-  void add_arc_occupancies(const GraphView& arcs, Values<Real> before, Values<Real> product, Exponent likelihood_exponent,
-                           double inverse, double* out) const {
+  void add_arc_occupancies(const GraphView& arcs, Values<Real> before, Values<Real> product,
+                           Exponent likelihood_exponent, double inverse, double* out) const {
     for (int64_t a = 0; a < arcs.arcs; a++) {
       const int32_t m = graph_->arc_arrival[at(a)];
       if (m < 0) continue;
@@ -237,16 +239,18 @@ class FullSumUtterance {
     }
   }
 
-  void final_occupancies(const FullSum<Real>& problem, int64_t b, int64_t g, Values<Real> last, double likelihood) const {
+  void final_occupancies(const FullSum<Real>& problem, int64_t b, int64_t g, Values<Real> last,
+                         double likelihood) const {
     const GraphView graph = view(problem.graphs, g);
-    double* out = problem.final_occupancies +
-                  (problem.graphs.graphs > 1 ? problem.graphs.final_offsets[g] : b * graph.finals);
+    double* out =
+        problem.final_occupancies + (problem.graphs.graphs > 1 ? problem.graphs.final_offsets[g] : b * graph.finals);
     for (int64_t f = 0; f < graph.finals; f++) {
       const int32_t slot = graph_->final_slot[at(f)];
       if (slot < 0) continue;
       const int64_t node = node_of_slot(slot);
-      out[f] = static_cast<double>(last.mantissa[node]) *
-               std::exp2(static_cast<double>(last.exponent[node]) + graph.final_weight[f] * 1.4426950408889634 - likelihood);
+      out[f] =
+          static_cast<double>(last.mantissa[node]) *
+          std::exp2(static_cast<double>(last.exponent[node]) + graph.final_weight[f] * 1.4426950408889634 - likelihood);
     }
   }
 
@@ -260,8 +264,8 @@ class FullSumUtterance {
     problem.value[b] = weight;
     if (problem.arc_occupancies == nullptr) return;
     const GraphView graph = view(problem.graphs, g);
-    double* out = problem.final_occupancies +
-                  (problem.graphs.graphs > 1 ? problem.graphs.final_offsets[g] : b * graph.finals);
+    double* out =
+        problem.final_occupancies + (problem.graphs.graphs > 1 ? problem.graphs.final_offsets[g] : b * graph.finals);
     for (int64_t f = 0; f < graph.finals; f++)
       if (graph_->final_slot[at(f)] == graph_->start_slot) out[f] = std::exp(graph.final_weight[f] - weight);
   }
@@ -319,7 +323,8 @@ void full_sum(const FullSum<Real>& problem) {
 
 template <class Real>
 void scatter_occupancies(const Scatter<Real>& problem) {
-  const bool large = problem.batch * problem.max_frames * problem.labels * static_cast<int64_t>(sizeof(Real)) > (int64_t{8} << 20);
+  const bool stream =
+      problem.batch * problem.max_frames * problem.labels * static_cast<int64_t>(sizeof(Real)) > streaming_bytes;
   std::vector<double> work(at(problem.batch), static_cast<double>(problem.max_frames * problem.labels) / 8.0);
   for_each_utterance<Scratch<Real>>(work, problem.threads, [&](int64_t b, Scratch<Real>& scratch) {
     const bool alive = problem.status[b] == status_ok;
@@ -338,7 +343,7 @@ void scatter_occupancies(const Scatter<Real>& problem) {
       // Columns are distinct labels, so the row in scratch is zero everywhere else, from one frame to the next.
       const bool filled = alive && t < length;
       for (int64_t k = 0; k < columns; k++) row[label[k]] = filled ? weight * occupancy[k] : Real{0};
-      write_row(problem.gradient, out, row, problem.labels, large);
+      write_row(problem.gradient, out, row, problem.labels, stream);
     }
     finish_streaming();
   });

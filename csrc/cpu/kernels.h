@@ -19,15 +19,15 @@ template <class Real>
 struct CtcForward {
   Tensor scores;  // (B, T, V)
   int64_t batch, labels, max_frames, max_targets;
-  const int64_t* targets;  // (B, max_targets)
-  const int64_t* lengths;  // (B,)
+  const int64_t* targets;         // (B, max_targets)
+  const int64_t* lengths;         // (B,)
   const int64_t* target_lengths;  // (B,)
   int64_t blank;
   bool normalize;
-  double* loss;        // (B,)
-  Real* occupancies;   // (B, T, 1 + max_targets): blank, then each target; or null
-  Real* normalizer;    // (B, T, 2) largest score, 1 / Σ exp(score - largest); written where `normalize`
-  int64_t* status;     // (B,)
+  double* loss;       // (B,)
+  Real* occupancies;  // (B, T, 1 + max_targets): blank, then each target; or null
+  Real* normalizer;   // (B, T, 2) largest score, 1 / Σ exp(score - largest); written where `normalize`
+  int64_t* status;    // (B,)
   int threads;
 };
 
@@ -45,7 +45,7 @@ struct CtcBackward {
   const int64_t* target_lengths;
   int64_t blank;
   bool normalize;
-  const double* weight;     // (B,) gradient of the loss
+  const double* weight;  // (B,) gradient of the loss
   const Real* occupancies;
   const Real* normalizer;
   const int64_t* status;
@@ -55,14 +55,14 @@ struct CtcBackward {
 // Graphs of a batch, or one that all utterances share (`graphs` = 1).
 struct Graphs {
   int64_t graphs;
-  const int32_t* arcs;  // (ΣA, 3) source, destination, label
-  const double* weights;  // (ΣA,) log
-  const int64_t* arc_offsets;  // (G + 1,)
-  const int32_t* final_states;  // (ΣF,)
-  const double* final_weights;  // (ΣF,) log
+  const int32_t* arcs;           // (ΣA, 3) source, destination, label
+  const double* weights;         // (ΣA,) log
+  const int64_t* arc_offsets;    // (G + 1,)
+  const int32_t* final_states;   // (ΣF,)
+  const double* final_weights;   // (ΣF,) log
   const int64_t* final_offsets;  // (G + 1,)
-  const int32_t* starts;  // (G,)
-  const int32_t* states;  // (G,) number of states
+  const int32_t* starts;         // (G,)
+  const int32_t* states;         // (G,) number of states
 };
 
 // Of each graph: the fewest frames it accepts, the most (-1: no bound), the number of distinct labels on useful arcs.
@@ -75,10 +75,10 @@ struct FullSum {
   int64_t batch, max_frames;
   const int64_t* lengths;
   Graphs graphs;
-  int64_t width;           // columns of `occupancies`: the largest number of distinct labels
-  double* value;           // (B,)
-  Real* occupancies;       // (B, T, width), or null
-  int64_t* column_labels;  // (G, width) label of each column, -1 past the last; or null
+  int64_t width;              // columns of `occupancies`: the largest number of distinct labels
+  double* value;              // (B,)
+  Real* occupancies;          // (B, T, width), or null
+  int64_t* column_labels;     // (G, width) label of each column, -1 past the last; or null
   double* arc_occupancies;    // (ΣA,) or, for a shared graph, (B, A); or null
   double* final_occupancies;  // (ΣF,) or (B, F); null where arc_occupancies is
   int64_t* status;
@@ -103,10 +103,10 @@ struct BestPath {
   int64_t batch, max_frames;
   const int64_t* lengths;
   Graphs graphs;
-  double* value;       // (B,)
-  int64_t* labels;     // (B, T), -1 past the end
-  int64_t* states;     // (B, T)
-  int64_t* arcs;       // (B, T)
+  double* value;    // (B,)
+  int64_t* labels;  // (B, T), -1 past the end
+  int64_t* states;  // (B, T)
+  int64_t* arcs;    // (B, T)
   int64_t* status;
   int threads;
 };

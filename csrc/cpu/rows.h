@@ -13,9 +13,7 @@ namespace seqtrain {
 
 enum class Dtype : int { float16 = 0, bfloat16 = 1, float32 = 2, float64 = 3 };
 
-inline std::size_t item_size(Dtype dtype) {
-  return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2;
-}
+inline std::size_t item_size(Dtype dtype) { return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2; }
 
 // Three-dimensional tensor (B, T, V), or (ΣT, V) with the first row of each utterance in `offsets`.
 // Strides count elements.
@@ -46,7 +44,8 @@ inline float half_to_float(uint16_t half) {
   if (exponent == 0) {
     magnitude = static_cast<float>(fraction) * 5.9604644775390625e-8f;  // subnormal: fraction · 2^-24
   } else {
-    const uint32_t bits = exponent == 0x1fu ? 0x7f800000u | (fraction << 13) : ((exponent + 112u) << 23) | (fraction << 13);
+    const uint32_t bits =
+        exponent == 0x1fu ? 0x7f800000u | (fraction << 13) : ((exponent + 112u) << 23) | (fraction << 13);
     std::memcpy(&magnitude, &bits, 4);
   }
   uint32_t bits;
@@ -126,7 +125,8 @@ constexpr Dtype dtype_of() {
   return sizeof(Real) == 8 ? Dtype::float64 : Dtype::float32;
 }
 
-// The row's `size` elements as contiguous Real: the tensor's own memory where it is that already, else `buffer`, filled.
+// The row's `size` elements as contiguous Real: the tensor's own memory where it is that already, else `buffer`,
+// filled.
 template <class Real>
 inline const Real* contiguous_row(const Tensor& tensor, const char* row, int64_t size, Real* __restrict buffer) {
   const int64_t stride = tensor.stride_label;
@@ -150,6 +150,9 @@ inline const Real* contiguous_row(const Tensor& tensor, const char* row, int64_t
   for (; v < size; v++) buffer[v] = load<Real>(row, tensor.dtype, v * stride);
   return buffer;
 }
+
+// Outputs from this size on are written past the caches.
+constexpr int64_t streaming_bytes = int64_t{32} << 20;
 
 // Writes past the caches: for outputs larger than they are, whose lines would be fetched only to be overwritten.
 template <class Real>
@@ -203,7 +206,8 @@ inline void zero_row(const Tensor& tensor, char* row, int64_t size) {
     return;
   }
   for (int64_t v = 0; v < size; v++)
-    std::memset(row + v * tensor.stride_label * static_cast<int64_t>(item_size(tensor.dtype)), 0, item_size(tensor.dtype));
+    std::memset(row + v * tensor.stride_label * static_cast<int64_t>(item_size(tensor.dtype)), 0,
+                item_size(tensor.dtype));
 }
 
 }  // namespace seqtrain

@@ -14,7 +14,8 @@ struct Segments {
   Segments(int64_t frames, int64_t bytes_per_frame) {
     constexpr int64_t budget = int64_t{96} << 20;
     length = frames;
-    if (frames * bytes_per_frame > budget) length = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(frames))));
+    if (frames * bytes_per_frame > budget)
+      length = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(frames))));
     if (length < 1) length = 1;
     count = (frames + length - 1) / length;
   }

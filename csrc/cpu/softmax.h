@@ -1,10 +1,12 @@
 // Row passes of a fused log-softmax: the largest score and the sum of exponentials of a row, and its probabilities.
+// Four accumulators a pass: with one, each step would wait for the one before.
 #pragma once
 
 #include <cstdint>
 #include <limits>
 
 #include "../recursion/exponential.h"
+#include "../recursion/vector.h"
 
 namespace seqtrain {
 
@@ -18,27 +20,66 @@ struct RowNormalizer {
 template <class Real>
 inline RowNormalizer<Real> row_normalizer(const Real* __restrict row, int64_t size) {
   constexpr Real infinity = std::numeric_limits<Real>::infinity();
-  Real largest = -infinity;
-  int bad = 0;
-#pragma omp simd reduction(max : largest) reduction(| : bad)
-  for (int64_t v = 0; v < size; v++) {
-    largest = row[v] > largest ? row[v] : largest;
-    bad |= row[v] < infinity ? 0 : 1;
+  constexpr int64_t step = vector_size<Real>;
+  using V = Vector<Real>;
+  const V lowest = V{} - infinity;
+  V top[4] = {lowest, lowest, lowest, lowest};
+  BitVector<Real> good = BitVector<Real>{} - 1;
+  const auto look = [&](V x, V& best) {
+    best = x > best ? x : best;
+    good &= x < infinity;
+  };
+  int64_t v = 0;
+  for (; v + 4 * step <= size; v += 4 * step) {
+    look(load_vector(row + v), top[0]);
+    look(load_vector(row + v + step), top[1]);
+    look(load_vector(row + v + 2 * step), top[2]);
+    look(load_vector(row + v + 3 * step), top[3]);
   }
-  if (bad != 0 || !(largest > -infinity)) return {Real{0}, Real{0}, false};
-  Real sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t v = 0; v < size; v++) sum += exponential_of_nonpositive(row[v] - largest);
-  return {largest, Real{1} / sum, true};
+  for (; v + step <= size; v += step) look(load_vector(row + v), top[0]);
+  if (v < size) look(load_vector(row + v, size - v, -infinity), top[1]);
+  top[0] = top[0] > top[1] ? top[0] : top[1];
+  top[2] = top[2] > top[3] ? top[2] : top[3];
+  top[0] = top[0] > top[2] ? top[0] : top[2];
+  Real largest = top[0][0];
+  bool all_good = true;
+  for (int64_t i = 0; i < step; i++) {
+    largest = top[0][i] > largest ? top[0][i] : largest;
+    all_good &= good[i] != 0;
+  }
+  if (!all_good || !(largest > -infinity)) return {Real{0}, Real{0}, false};
+
+  V sum[4] = {V{}, V{}, V{}, V{}};
+  v = 0;
+  for (; v + 4 * step <= size; v += 4 * step) {
+    sum[0] += exponential_of_nonpositive<Real>(load_vector(row + v) - largest);
+    sum[1] += exponential_of_nonpositive<Real>(load_vector(row + v + step) - largest);
+    sum[2] += exponential_of_nonpositive<Real>(load_vector(row + v + 2 * step) - largest);
+    sum[3] += exponential_of_nonpositive<Real>(load_vector(row + v + 3 * step) - largest);
+  }
+  for (; v + step <= size; v += step) sum[0] += exponential_of_nonpositive<Real>(load_vector(row + v) - largest);
+  if (v < size) sum[1] += exponential_of_nonpositive<Real>(load_vector(row + v, size - v, -infinity) - largest);
+  return {largest, Real{1} / sum_of<Real>((sum[0] + sum[1]) + (sum[2] + sum[3])), true};
 }
 
-// out[v] = scale · softmax(row)[v]
+// out[v] = scale · softmax(row)[v]; `out` may be `row`.
 template <class Real>
-inline void scaled_softmax(const Real* __restrict row, int64_t size, Real largest, Real inverse_sum, Real scale,
-                           Real* __restrict out) {
+inline void scaled_softmax(const Real* row, int64_t size, Real largest, Real inverse_sum, Real scale, Real* out) {
+  constexpr int64_t step = vector_size<Real>;
   const Real factor = inverse_sum * scale;
-#pragma omp simd
-  for (int64_t v = 0; v < size; v++) out[v] = factor * exponential_of_nonpositive(row[v] - largest);
+  int64_t v = 0;
+  for (; v + 2 * step <= size; v += 2 * step) {
+    const Vector<Real> x = load_vector(row + v), y = load_vector(row + v + step);
+    store_vector<Real>(out + v, factor * exponential_of_nonpositive<Real>(x - largest));
+    store_vector<Real>(out + v + step, factor * exponential_of_nonpositive<Real>(y - largest));
+  }
+  for (; v + step <= size; v += step)
+    store_vector<Real>(out + v, factor * exponential_of_nonpositive<Real>(load_vector(row + v) - largest));
+  if (v < size) {
+    const Vector<Real> last =
+        factor * exponential_of_nonpositive<Real>(load_vector(row + v, size - v, largest) - largest);
+    std::memcpy(out + v, &last, static_cast<std::size_t>(size - v) * sizeof(Real));
+  }
 }
 
 }  // namespace seqtrain

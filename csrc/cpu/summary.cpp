@@ -11,7 +11,8 @@ namespace seqtrain {
 
 void summarize(const Graphs& graphs, int64_t* fewest, int64_t* most, int64_t* labels, int threads) {
   std::vector<double> work(at(graphs.graphs));
-  for (int64_t g = 0; g < graphs.graphs; g++) work[at(g)] = static_cast<double>(graphs.arc_offsets[g + 1] - graphs.arc_offsets[g]);
+  for (int64_t g = 0; g < graphs.graphs; g++)
+    work[at(g)] = static_cast<double>(graphs.arc_offsets[g + 1] - graphs.arc_offsets[g]);
   for_each_utterance<UsefulArcs>(work, threads, [&](int64_t g, UsefulArcs& useful) {
     const GraphView graph = view(graphs, g);
     useful.build(graph);

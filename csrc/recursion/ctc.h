@@ -3,7 +3,8 @@
 // The 2U+1 states are kept as two arrays, the U+1 blanks and the U labels, so that every transition is a vector
 // operation on neighbours without a gather:
 //   blank[u] follows blank[u], label[u-1];    label[u] follows label[u], blank[u], and label[u-1] where it may skip.
-// Arrays are padded by `ctc_padding` on the left and to a multiple of it on the right; what lies there is zero.
+// Arrays are padded by `ctc_padding` on the left and to a multiple of it on the right; what lies there is zero, so that
+// loops run over whole vectors: a zero state and a zero emission give a zero state.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +17,11 @@ namespace seqtrain {
 
 constexpr int64_t ctc_padding = 16;
 
-// Width of one padded array: reading index -1 and U+1 is legal.
-inline int64_t ctc_width(int64_t targets) { return ctc_padding + (targets + 2 + 15) / 16 * 16; }
+// U+1 states, rounded up to whole vectors.
+inline int64_t ctc_states(int64_t targets) { return (targets + ctc_padding) / ctc_padding * ctc_padding; }
+
+// Width of one padded array.
+inline int64_t ctc_width(int64_t targets) { return ctc_padding + ctc_states(targets); }
 
 // Mantissas and exponents of the blank states and of the label states of one frame; index 0 is the first state.
 template <class Real>
@@ -69,7 +73,7 @@ inline void ctc_start(const CtcEmission<Real>& emission, CtcFrame<Real> now, int
 // `skip[u]` is 0 where label u may follow label u-1 directly, `zero_exponent` where it may not.
 template <class Real>
 inline void ctc_forward(const CtcEmission<Real>& emission, const CtcFrame<Real>& before, CtcFrame<Real> now,
-                        const ExponentOf<Real>* __restrict skip, int64_t targets) {
+                        const ExponentOf<Real>* __restrict skip, int64_t states) {
   using Exponent = ExponentOf<Real>;
   const Real* __restrict blank_before = before.blank;
   const Real* __restrict label_before = before.label;
@@ -88,7 +92,7 @@ inline void ctc_forward(const CtcEmission<Real>& emission, const CtcFrame<Real>&
     blank_exponent[u] = label_exponent[u] = zero_exponent;
   }
 #pragma omp simd
-  for (int64_t u = 0; u < targets + 1; u++) {
+  for (int64_t u = 0; u < states; u++) {
     const Real from_blank = blank_before[u], from_previous = label_before[u - 1], from_self = label_before[u];
     const Exponent e_blank = blank_exponent_before[u], e_previous = label_exponent_before[u - 1],
                    e_self = label_exponent_before[u];
@@ -112,8 +116,6 @@ inline void ctc_forward(const CtcEmission<Real>& emission, const CtcFrame<Real>&
     label[u] = m;
     label_exponent[u] = e;
   }
-  label[targets] = 0;
-  label_exponent[targets] = zero_exponent;
 }
 
 // What lies behind the last frame: paths end in the last blank or the last label.
@@ -128,10 +130,11 @@ inline void ctc_finish(CtcFrame<Real> behind, int64_t targets, int64_t width) {
   }
 }
 
-// From beta of frame t+1 to beta of frame t, in place; `emission` is frame t+1's, `product` is scratch.
+// From beta of frame t+1 to beta of frame t, in place; `emission` is frame t+1's.  `product` is scratch, zero where no
+// state is, and has one more zero behind its last label.
 template <class Real>
 inline void ctc_backward(const CtcEmission<Real>& emission, CtcFrame<Real> product, CtcFrame<Real> beta,
-                         const ExponentOf<Real>* __restrict skip, int64_t targets) {
+                         const ExponentOf<Real>* __restrict skip, int64_t states) {
   using Exponent = ExponentOf<Real>;
   const Real* __restrict label_emission = emission.label;
   const Exponent* __restrict label_emission_exponent = emission.label_exponent;
@@ -146,16 +149,14 @@ inline void ctc_backward(const CtcEmission<Real>& emission, CtcFrame<Real> produ
   Exponent* __restrict to_blank_exponent = product.blank_exponent;
   Exponent* __restrict to_label_exponent = product.label_exponent;
 #pragma omp simd
-  for (int64_t u = 0; u < targets + 1; u++) {
+  for (int64_t u = 0; u < states; u++) {
     to_blank[u] = blank[u] * blank_emission;
     to_blank_exponent[u] = blank_exponent[u] + blank_emission_exponent;
     to_label[u] = label[u] * label_emission[u];
     to_label_exponent[u] = label_exponent[u] + label_emission_exponent[u];
   }
-  to_label[targets] = to_label[targets + 1] = to_blank[targets + 1] = 0;
-  to_label_exponent[targets] = to_label_exponent[targets + 1] = to_blank_exponent[targets + 1] = zero_exponent;
 #pragma omp simd
-  for (int64_t u = 0; u < targets + 1; u++) {
+  for (int64_t u = 0; u < states; u++) {
     const Real into_blank = to_blank[u], into_label = to_label[u], into_next_blank = to_blank[u + 1],
                into_next_label = to_label[u + 1];
     const Exponent e_blank = to_blank_exponent[u], e_label = to_label_exponent[u],
@@ -176,16 +177,15 @@ inline void ctc_backward(const CtcEmission<Real>& emission, CtcFrame<Real> produ
     label[u] = m;
     label_exponent[u] = e;
   }
-  label[targets] = 0;
-  label_exponent[targets] = zero_exponent;
 }
 
 // Occupancies of one frame: out[0] of blank, out[1 + u] of target u.  They are divided by their own sum: in exact
 // arithmetic that is the likelihood, the same for every frame; here it takes the error that the sweeps share with it.
-// Returns false where the sum is zero.
+// `scratch` holds one number a state.  Returns false where the sum is zero.
 template <class Real>
-inline bool ctc_occupancies(const CtcFrame<Real>& alpha, const CtcFrame<Real>& beta, ExponentOf<Real> likelihood_exponent,
-                            int64_t targets, Real* __restrict out) {
+inline bool ctc_occupancies(const CtcFrame<Real>& alpha, const CtcFrame<Real>& beta,
+                            ExponentOf<Real> likelihood_exponent, int64_t targets, Real* __restrict scratch,
+                            Real* __restrict out) {
   using Exponent = ExponentOf<Real>;
   const Real* __restrict alpha_blank = alpha.blank;
   const Real* __restrict alpha_label = alpha.label;
@@ -197,8 +197,9 @@ inline bool ctc_occupancies(const CtcFrame<Real>& alpha, const CtcFrame<Real>& b
   const Exponent* __restrict beta_label_exponent = beta.label_exponent;
   constexpr Exponent largest = 2;  // a posterior is at most 1: mantissas below 4, exponent at most 1 from rounding
   Real blanks = 0, labels = 0;
+  const int64_t states = ctc_states(targets);
 #pragma omp simd reduction(+ : blanks, labels)
-  for (int64_t u = 0; u < targets; u++) {
+  for (int64_t u = 0; u < states; u++) {
     Exponent e = alpha_blank_exponent[u] + beta_blank_exponent[u] - likelihood_exponent;
     e = e > largest ? largest : e;
     blanks += alpha_blank[u] * beta_blank[u] * power_of_two<Real>(e);
@@ -206,17 +207,14 @@ inline bool ctc_occupancies(const CtcFrame<Real>& alpha, const CtcFrame<Real>& b
     e = e > largest ? largest : e;
     const Real occupancy = alpha_label[u] * beta_label[u] * power_of_two<Real>(e);
     labels += occupancy;
-    out[1 + u] = occupancy;
+    scratch[u] = occupancy;
   }
-  Exponent e = alpha_blank_exponent[targets] + beta_blank_exponent[targets] - likelihood_exponent;
-  e = e > largest ? largest : e;
-  blanks += alpha_blank[targets] * beta_blank[targets] * power_of_two<Real>(e);
   const Real sum = blanks + labels;
   if (!(sum > 0)) return false;
   const Real inverse = Real{1} / sum;
   out[0] = blanks * inverse;
 #pragma omp simd
-  for (int64_t u = 0; u < targets; u++) out[1 + u] *= inverse;
+  for (int64_t u = 0; u < targets; u++) out[1 + u] = scratch[u] * inverse;
   return true;
 }
 

@@ -7,36 +7,47 @@
 #include <cmath>
 
 #include "number.h"
+#include "vector.h"
 
 namespace seqtrain {
 
-inline float exponential_of_remainder(float r) {
-  // Minimax polynomial on |r| <= ln 2 / 2 (Cephes expf), error below one unit in the last place.
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return p * (r * r) + r + 1.0f;
-}
+// exp(r) on |r| <= ln 2 / 2; X is Real or a vector of it.
+template <class Real>
+struct Remainder;
 
-inline double exponential_of_remainder(double r) {
-  // Taylor to degree 13: the remainder's first left-out term is below 5e-18 on |r| <= ln 2 / 2.
-  double p = 1.0 / 6227020800.0;
-  p = p * r + 1.0 / 479001600.0;
-  p = p * r + 1.0 / 39916800.0;
-  p = p * r + 1.0 / 3628800.0;
-  p = p * r + 1.0 / 362880.0;
-  p = p * r + 1.0 / 40320.0;
-  p = p * r + 1.0 / 5040.0;
-  p = p * r + 1.0 / 720.0;
-  p = p * r + 1.0 / 120.0;
-  p = p * r + 1.0 / 24.0;
-  p = p * r + 1.0 / 6.0;
-  p = p * r + 0.5;
-  return p * (r * r) + r + 1.0;
-}
+template <>
+struct Remainder<float> {
+  // Minimax polynomial (Cephes expf), error below one unit in the last place.
+  template <class X>
+  static X exponential(X r) {
+    X p = 1.9875691500e-4f * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    return p * (r * r) + r + 1.0f;
+  }
+};
+
+template <>
+struct Remainder<double> {
+  // Taylor to degree 13: the first term left out is below 5e-18.
+  template <class X>
+  static X exponential(X r) {
+    X p = (1.0 / 6227020800.0) * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    return p * (r * r) + r + 1.0;
+  }
+};
 
 template <class Real>
 struct LogTwo;
@@ -61,22 +72,24 @@ inline void split_exponential(Real x, Real& mantissa, ExponentOf<Real>& exponent
   scaled = scaled < limit ? scaled : limit;
   const Real n = std::rint(scaled);
   const Real r = alive ? (x - n * LogTwo<Real>::high) - n * LogTwo<Real>::low : Real{0};
-  mantissa = alive ? exponential_of_remainder(r) : Real{0};
+  mantissa = alive ? Remainder<Real>::exponential(r) : Real{0};
   exponent = alive ? Exponent(n) : Exponent{zero_exponent};
 }
 
-// exp(x) for x <= 0; 0 where the result would be subnormal.
+// exp(x) of a vector with x <= 0; 0 where the result would be subnormal.  Adding `magic` rounds to an integer, which
+// then stands in the low bits of the sum.
 template <class Real>
-inline Real exponential_of_nonpositive(Real x) {
-  using Exponent = ExponentOf<Real>;
-  constexpr Real lowest = Real(1 - Format<Real>::bias);
-  const Real scaled = x * LogTwo<Real>::inverse;
-  const bool alive = scaled >= lowest;
-  const Real safe = alive ? x : Real{0};
-  const Real n = std::rint(alive ? scaled : Real{0});
-  const Real r = (safe - n * LogTwo<Real>::high) - n * LogTwo<Real>::low;
-  const Real value = from_bits<Real>(to_bits(exponential_of_remainder(r)) + (Exponent(n) << Format<Real>::mantissa_bits));
-  return alive ? value : Real{0};
+inline Vector<Real> exponential_of_nonpositive(Vector<Real> x) {
+  constexpr int bits = Format<Real>::mantissa_bits;
+  constexpr Real lowest = Real(1 - Format<Real>::bias) / LogTwo<Real>::inverse;
+  constexpr Real magic = Real(3) * Real(ExponentOf<Real>{1} << (bits - 1));
+  const Vector<Real> floor = Vector<Real>{} + lowest;
+  const Vector<Real> safe = x > floor ? x : floor;
+  const Vector<Real> shifted = safe * LogTwo<Real>::inverse + magic;
+  const Vector<Real> n = shifted - magic;
+  const Vector<Real> r = (safe - n * LogTwo<Real>::high) - n * LogTwo<Real>::low;
+  const BitVector<Real> value = (BitVector<Real>)Remainder<Real>::exponential(r) + ((BitVector<Real>)shifted << bits);
+  return x > floor ? (Vector<Real>)value : Vector<Real>{};
 }
 
 }  // namespace seqtrain

@@ -2,15 +2,16 @@
 //
 // An *arrival* is a (state, label) pair: being in the state after having emitted the label on the way in.  With the
 // label on the arrival instead of on the arc, an emission is applied once per arrival and frame, a posterior is
-// alpha · beta of an arrival, and no arc-level accumulation is left.  Most topologies have one arrival a state.  A state
-// with several gets an *aggregate*: the sum of its arrivals, computed once a frame, so that the number of operations is
-// arcs + arrivals, never arrivals × arcs.
+// alpha · beta of an arrival, and no arc-level accumulation is left.  Most topologies have one arrival a state.  A
+// state with several gets an *aggregate*: the sum of its arrivals, computed once a frame, so that the number of
+// operations is arcs + arrivals, never arrivals × arcs.
 //
 // Only useful arcs remain: reachable from the start, able to reach a final state, weight above -inf.
 //
-// Indices of forward scores ("nodes"):  [0, single) arrivals of single-arrival states, in state order; [single, arrivals)
-// the other arrivals, grouped by state; [arrivals, nodes) aggregates.  Indices of backward scores ("slots"): [0, single)
-// as above, then one slot per aggregate.  So in most graphs both are the same numbers and neighbours stay neighbours.
+// Indices of forward scores ("nodes"):  [0, single) arrivals of single-arrival states, in state order; [single,
+// arrivals) the other arrivals, grouped by state; [arrivals, nodes) aggregates.  Indices of backward scores ("slots"):
+// [0, single) as above, then one slot per aggregate.  So in most graphs both are the same numbers and neighbours stay
+// neighbours.
 //
 // Arcs stand in slices of `lanes` rows (SELL): row r of a slice holds one arc for each of its `lanes` destinations.
 // Where the sources of a row are neighbours too (`base` >= smallest_base), it's read with one vector load.
@@ -28,8 +29,8 @@ namespace seqtrain {
 
 struct GraphView {
   int64_t arcs;
-  const int32_t* arc;     // (A, 3) source, destination, label
-  const double* weight;   // (A,) log
+  const int32_t* arc;    // (A, 3) source, destination, label
+  const double* weight;  // (A,) log
   int64_t finals;
   const int32_t* final_state;
   const double* final_weight;
@@ -132,9 +133,9 @@ template <class Real>
 struct Slices {
   using Exponent = ExponentOf<Real>;
   int64_t count = 0;
-  Index begin;        // (count + 1,) first row of each slice
-  Index32 base;       // (rows,) input index of lane 0, or `scattered`
-  Index32 input;      // (rows · lanes,) used where scattered
+  Index begin;                 // (count + 1,) first row of each slice
+  Index32 base;                // (rows,) input index of lane 0, or `scattered`
+  Index32 input;               // (rows · lanes,) used where scattered
   std::vector<Real> mantissa;  // (rows · lanes,), 0 where a lane has no arc
   std::vector<Exponent> exponent;
 
@@ -161,7 +162,8 @@ struct Slices {
           const int32_t a = arcs.order[at(k)];
           entries.push_back({input_of(a) - static_cast<int32_t>(lane), static_cast<int32_t>(lane), a});
         }
-      std::stable_sort(entries.begin(), entries.end(), [](const Entry& x, const Entry& y) { return x.offset < y.offset; });
+      std::stable_sort(entries.begin(), entries.end(),
+                       [](const Entry& x, const Entry& y) { return x.offset < y.offset; });
       for (std::size_t i = 0; i < entries.size();) {
         std::size_t j = i;
         while (j < entries.size() && entries[j].offset == entries[i].offset) j++;
@@ -204,7 +206,8 @@ struct Slices {
   }
 
   void set(std::size_t row, int32_t lane, double weight) {
-    const double scaled = std::clamp(weight * 1.4426950408889634, -double(largest_input_exponent), double(largest_input_exponent));
+    const double scaled =
+        std::clamp(weight * 1.4426950408889634, -double(largest_input_exponent), double(largest_input_exponent));
     const double n = std::floor(scaled);
     mantissa[row * lanes + at(lane)] = static_cast<Real>(std::exp2(scaled - n));
     exponent[row * lanes + at(lane)] = static_cast<Exponent>(n);
@@ -221,12 +224,12 @@ class GraphLayout {
   Index32 slot_of_arrival;  // (arrivals,)
   Index aggregate_begin;    // (aggregates + 1,) arrivals of each aggregate
   int32_t start_node = 0, start_slot = 0;
-  Slices<Real> incoming;    // nodes → arrivals
-  Slices<Real> outgoing;    // arrivals → slots
+  Slices<Real> incoming;             // nodes → arrivals
+  Slices<Real> outgoing;             // arrivals → slots
   std::vector<double> final_weight;  // (slots,) log sum of the final weights, -inf where not final
-  Index32 final_slot;       // (F,) slot of each final entry, -1 where useless
-  Index32 arc_arrival;      // (A,) arrival of each arc, -1 where useless
-  Index32 arc_source;       // (A,) node of each arc's source
+  Index32 final_slot;                // (F,) slot of each final entry, -1 where useless
+  Index32 arc_arrival;               // (A,) arrival of each arc, -1 where useless
+  Index32 arc_source;                // (A,) node of each arc's source
 
   int64_t nodes() const { return arrivals + aggregates; }
   int64_t slots() const { return single + aggregates; }
@@ -313,8 +316,9 @@ class GraphLayout {
     Grouping into, out_of;
     into.build(arrivals, graph.arcs, [&](int64_t a) { return int64_t{arc_arrival[at(a)]}; });
     incoming.build(arrivals, into, [&](int32_t a) { return arc_source[at(a)]; }, weight);
-    out_of.build(slots(), graph.arcs,
-                 [&](int64_t a) { return arc_arrival[at(a)] >= 0 ? int64_t{slot_[at(graph.source(a))]} : int64_t{-1}; });
+    out_of.build(slots(), graph.arcs, [&](int64_t a) {
+      return arc_arrival[at(a)] >= 0 ? int64_t{slot_[at(graph.source(a))]} : int64_t{-1};
+    });
     outgoing.build(slots(), out_of, [&](int32_t a) { return arc_arrival[at(a)]; }, weight);
   }
 

@@ -6,8 +6,9 @@
 // relative error stays that of the mantissa, whatever the magnitude.
 //
 // Exponents are integers of the mantissa's width, so that lanes match in vector code.  Finite exponents lie above
-// `floor_exponent`; anything below is flushed to zero, whose exponent is `zero_exponent`.  The gap between the two keeps
-// sums of a few exponents ordered and free of overflow: an exponent, an arc weight and an emission are added at most.
+// `floor_exponent`; anything below is flushed to zero, whose exponent is `zero_exponent`.  The gap between the two
+// keeps sums of a few exponents ordered and free of overflow: an exponent, an arc weight and an emission are added at
+// most.
 #pragma once
 
 #include <cstdint>
