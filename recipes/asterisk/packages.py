@@ -46,6 +46,11 @@ class PackageSource:
         self.directory = Path(directory)
         self._record = self.directory / "packages.json"
 
+    def complete(self, packages: list[str]) -> bool:
+        """Whether all of `packages` were fetched before, so that nothing is needed from outside."""
+        recorded = self._recorded()
+        return all(package in recorded and self._file(package).exists() for package in packages)
+
     def unpack(self, packages: list[str]) -> Path:
         """Fetches `packages` where needed and unpacks them; returns the folder that stands for the file
         system's root.
@@ -61,13 +66,12 @@ class PackageSource:
             entry = recorded.get(package)
             file = self._file(package)
             if entry is None or not file.exists() or _sha256(file) != entry.sha256:
-                recorded[package] = self._fetch(package)
+                entry = recorded[package] = self._fetch(package)
                 self._write_record(recorded)
-            elif (root / f".{package}.{entry.sha256}").exists():
-                continue
-            entry = recorded[package]
-            _run(["dpkg", "-x", str(file), str(root)], f"unpacking {file}")
-            (root / f".{package}.{entry.sha256}").touch()
+            unpacked = self.directory / f"{package}.unpacked"
+            if not unpacked.exists() or unpacked.read_text() != entry.sha256:
+                _run(["dpkg", "-x", str(file), str(root)], f"unpacking {file}")
+                replace_file(unpacked, entry.sha256.encode())
         return root
 
     def _fetch(self, package: str) -> _Entry:

@@ -13,7 +13,7 @@ from seqtrain.errors import AudioError, MissingDependencyError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Audio", "audio_duration", "read_audio"]
+__all__ = ["Audio", "audio_duration", "read_audio", "write_audio"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,22 @@ def audio_duration(path: str | Path, *, utterance: str | None = None) -> float:
     except (soundfile.LibsndfileError, OSError) as error:
         raise _failure(path, utterance, f"can't be decoded: {error}") from error
     return float(info.frames / info.samplerate)
+
+
+def write_audio(path: str | Path, samples: NDArray[np.float32], sample_rate: int) -> None:
+    """Writes samples (N,) in [-1, 1] as a WAV file of 16-bit integers.
+
+    Raises:
+        MissingDependencyError: soundfile isn't installed.
+    """
+    try:
+        import soundfile
+    except ImportError as error:
+        raise MissingDependencyError("soundfile", extra="recipes") from error
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, sample_rate, subtype="PCM_16", format="WAV")
 
 
 def _failure(path: Path, utterance: str | None, reason: str) -> AudioError:

@@ -119,7 +119,8 @@ def load_checkpoint(path: str | Path, *, run: str | None = None) -> Checkpoint:
     if run is not None and header["run"] != run:
         raise CheckpointError(
             f"checkpoint {path} belongs to a run with other settings or data (its identity is "
-            f"{header['run']}, this run's is {run}); restore the settings, or delete the file to start this stage anew",
+            f"{header['run']}, this run's is {run}); restore the settings, or delete the file to start this "
+            "stage anew",
             path=str(path),
         )
     return Checkpoint(position=position, run=header["run"], tensors=tensors, values=values)

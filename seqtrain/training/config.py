@@ -1,0 +1,195 @@
+"""What a recipe's configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seqtrain.data import Augmentation, LogMel
+from seqtrain.errors import ArgumentError
+from seqtrain.training.schedule import StepSchedule
+from seqtrain.training.settings import from_mapping, read_toml, with_assignments
+
+__all__ = [
+    "AlignmentConfig",
+    "CtcConfig",
+    "DecodingConfig",
+    "HmmConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RecipeConfig",
+    "StageConfig",
+    "read_config",
+]
+
+
+def _positive(config: object, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ArgumentError(f"{name} is {getattr(config, name)}; it must be positive", argument=name)
+
+
+def _probability(config: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise ArgumentError(f"{name} is {getattr(config, name)}; it must lie in [0, 1]", argument=name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Size of the network (see `ConvAcousticModel`)."""
+
+    width: int = 256
+    kernel: int = 7
+    stride: int = 3
+    dilations: tuple[int, ...] = (1, 1, 2, 3, 3, 3)
+    dropout: float = 0.15
+
+    def __post_init__(self) -> None:
+        _positive(self, "width", "kernel", "stride")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW's peak learning rate and weight decay, the bound on the gradient's norm."""
+
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "learning_rate", "clip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """A stage of training: how many steps, how the learning rate runs, how often to log, save, evaluate."""
+
+    steps: int
+    warmup: int = 200
+    plateau: float = 0.3
+    floor: float = 0.02
+    log_every: int = 20
+    checkpoint_every: int = 100
+    evaluate_every: int = 200
+
+    def __post_init__(self) -> None:
+        _positive(self, "steps", "log_every", "checkpoint_every")
+
+    @property
+    def schedule(self) -> StepSchedule:
+        """The learning rate by step."""
+        return StepSchedule(steps=self.steps, warmup=self.warmup, plateau=self.plateau, floor=self.floor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CtcConfig(StageConfig):
+    """The CTC stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HmmConfig(StageConfig):
+    """The full-sum HMM stage: topology, scales, and how the aligner service is talked to.
+
+    Args:
+        states_per_phone: of each phone; silence has one.
+        phone_loop: probability that a phone's state is stayed in.
+        silence_loop: the same for silence.
+        silence_probability: of silence between two words, and at both ends.
+        prior_scale: a in log p(s | x) - a · log p(s). Without it silence takes over in training from a flat
+            start.
+        prior_momentum: share of a step in the running mean that is the prior.
+        timeout: seconds that the service has for an answer, reconnecting included.
+        prefetch: batches whose automata are fetched ahead of the step.
+    """
+
+    states_per_phone: int = 1
+    phone_loop: float = 0.6
+    silence_loop: float = 0.8
+    silence_probability: float = 0.5
+    prior_scale: float = 0.4
+    prior_momentum: float = 0.05
+    timeout: float = 30.0
+    prefetch: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "states_per_phone", "timeout", "prefetch")
+        _probability(self, "phone_loop", "silence_loop", "silence_probability", "prior_momentum")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingConfig:
+    """Word decoding: scale of the bigram, score added at each word, probability of words never seen."""
+
+    lm_scale: float = 1.0
+    word_score: float = 0.0
+    unseen_probability: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _positive(self, "lm_scale", "unseen_probability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentConfig:
+    """What forced alignment is compared with, and what the report shows of it.
+
+    Args:
+        pocketsphinx: whether word boundaries are compared with PocketSphinx's.
+        tolerance: seconds within which two boundaries count as the same.
+        shown: utterances that the report shows.
+    """
+
+    pocketsphinx: bool = True
+    tolerance: float = 0.05
+    shown: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeConfig:
+    """A recipe: a corpus, one network per stage, and what is measured.
+
+    Args:
+        name: of the recipe; its working folder is called that.
+        corpus: `module:function` that prepares the corpus (see `seqtrain.training.run`).
+        corpus_options: handed to that function.
+        seed: of everything that is random.
+        threads: of torch.
+        batch_frames: bound on the padded size of a batch, in input frames.
+    """
+
+    name: str
+    corpus: str
+    features: LogMel
+    ctc: CtcConfig
+    hmm: HmmConfig
+    seed: int = 1
+    threads: int = 2
+    batch_frames: int = 3000
+    corpus_options: dict[str, Any] = field(default_factory=dict)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+
+    def __post_init__(self) -> None:
+        _positive(self, "threads", "batch_frames")
+        if not all(c.isalnum() or c in "-_" for c in self.name) or not self.name:
+            raise ArgumentError(f"name is {self.name!r}; it names a folder", argument="name")
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one output frame to the next."""
+        return self.features.frame_shift_ms * self.model.stride / 1000
+
+
+def read_config(path: str | Path, assignments: Sequence[str] = ()) -> RecipeConfig:
+    """A recipe's configuration from TOML, dotted keys reassigned by `key=value`.
+
+    Raises:
+        ConfigError: the file can't be read, a key is unknown or missing, a value is wrong.
+    """
+    return from_mapping(RecipeConfig, with_assignments(read_toml(path), assignments))

@@ -1,0 +1,108 @@
+"""The criteria of the recipes' two stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from seqtrain.errors import ArgumentError
+from seqtrain.fsa import FsaBatch
+from seqtrain.losses import CTCLoss, FastBaumWelchLoss, PriorEstimator
+from seqtrain.training.criterion import Criterion, CriterionValue
+
+__all__ = ["AutomatonSource", "CtcCriterion", "HmmCriterion"]
+
+
+class AutomatonSource(Protocol):
+    """Where automata come from: an aligner service, or anything like it."""
+
+    def automata(self, tags: Sequence[str]) -> FsaBatch:
+        """The automata of some utterances, in order."""
+
+    def prefetch(self, batches: Sequence[Sequence[str]]) -> None:
+        """Told which batches will be asked for, in order."""
+
+
+class CtcCriterion(Criterion):
+    """Connectionist temporal classification, per frame.
+
+    `masked` in the metrics is the number of utterances in a step that the time warp left too short for their
+    labels; these count as zero.
+
+    Args:
+        targets: labels (U,) int64 of each utterance by its id, without blanks.
+        blank: column of the blank.
+    """
+
+    def __init__(self, targets: Mapping[str, torch.Tensor], *, blank: int) -> None:
+        self._targets = targets
+        self._loss = CTCLoss(blank=blank, normalize=True, reduction="frames", on_infeasible="mask")
+
+    def __call__(self, tags: Sequence[str], logits: torch.Tensor, lengths: torch.Tensor) -> CriterionValue:
+        targets = [self._target(tag) for tag in tags]
+        target_lengths = torch.tensor([len(target) for target in targets], dtype=torch.int64)
+        loss = self._loss(logits, pad_sequence(targets, batch_first=True), lengths, target_lengths, tags=tags)
+        return CriterionValue(loss, {"masked": float(len(self._loss.infeasible.last))})
+
+    def _target(self, tag: str) -> torch.Tensor:
+        if tag not in self._targets:
+            raise ArgumentError(f"there are no targets of utterance {tag!r}", argument="targets")
+        return self._targets[tag]
+
+
+class HmmCriterion(Criterion):
+    """Full-sum training of a hidden Markov model: fast Baum-Welch over automata, per frame.
+
+    The score of label s in a frame is log p(s | x) - a · log p(s), where p(s) is the running mean of the
+    softmax over training. `silence` in the metrics is silence's share of the softmax: where it passes one
+    half, silence has taken over, and training has failed. `masked` is as in `CtcCriterion`.
+
+    Args:
+        source: gives the automata of utterances by their ids.
+        num_labels: columns of the scores.
+        silence: column of silence.
+        prior_scale: a.
+        prior_momentum: share of a step in the running mean.
+    """
+
+    def __init__(
+        self,
+        source: AutomatonSource,
+        *,
+        num_labels: int,
+        silence: int | None,
+        prior_scale: float,
+        prior_momentum: float,
+    ) -> None:
+        self._source = source
+        self._silence = silence
+        self._prior = PriorEstimator(num_labels, mode="running", momentum=prior_momentum)
+        self._loss = FastBaumWelchLoss(
+            source, prior=self._prior, prior_scale=prior_scale, reduction="frames", on_infeasible="mask"
+        )
+
+    @property
+    def log_prior(self) -> torch.Tensor:
+        """log p(s) (V,) as it stands."""
+        return self._prior.log_prior
+
+    def __call__(self, tags: Sequence[str], logits: torch.Tensor, lengths: torch.Tensor) -> CriterionValue:
+        log_probs = logits.log_softmax(dim=-1)
+        loss = self._loss(log_probs, lengths, tags)
+        metrics = {"masked": float(len(self._loss.infeasible.last))}
+        if self._silence is not None:
+            inside = torch.arange(log_probs.shape[1]) < lengths[:, None]
+            metrics["silence"] = float(log_probs.detach()[:, :, self._silence].exp()[inside].mean())
+        return CriterionValue(loss, metrics)
+
+    def prefetch(self, batches: Sequence[Sequence[str]]) -> None:
+        self._source.prefetch(batches)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return self._prior.state_dict()
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        self._prior.load_state_dict(dict(state))

@@ -1,0 +1,407 @@
+"""A recipe from its first stage to its last.
+
+    prepare   the corpus: manifests, lexicon
+    ctc       a network trained with CTC
+    hmm       another one, from a flat start, with the full sum over automata from an aligner service
+    align     forced alignment of the held-out sets with both
+    score     error rates of both on the held-out sets
+    report    the page to look at
+
+Everything lies in the working folder. A stage takes what the stages before it left there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seqtrain.align import AlignedUtterance, write_jsonl
+from seqtrain.data import Corpus, Dataset, DurationBatches, FeatureCache, Utterance, generator, read_corpus
+from seqtrain.errors import ArgumentError, DataError
+from seqtrain.fsa import Transitions
+from seqtrain.lexicon import AutomatonBuilder, CtcTopology, HmmTopology, Lexicon, read_lexicon
+from seqtrain.losses import PriorEstimator
+from seqtrain.training.acoustics import ScoredSet, score_set
+from seqtrain.training.boundaries import agreement, pocketsphinx_boundaries
+from seqtrain.training.checkpoint import load_checkpoint
+from seqtrain.training.config import RecipeConfig, StageConfig
+from seqtrain.training.criteria import CtcCriterion, HmmCriterion
+from seqtrain.training.criterion import Criterion
+from seqtrain.training.entry import Prepare
+from seqtrain.training.evaluation import Decoder, reference_phones
+from seqtrain.training.forced_alignment import force_align
+from seqtrain.training.loop import Stage, train
+from seqtrain.training.metrics import MetricsLog
+from seqtrain.training.model import ConvAcousticModel
+from seqtrain.training.optimizer import adamw
+from seqtrain.training.progress import Console
+from seqtrain.training.results import Results, describe_rate, format_table
+from seqtrain.training.service import ServiceSource, automaton_service
+from seqtrain.training.settings import fingerprint
+
+__all__ = ["STAGES", "RecipeRun"]
+
+STAGES = ("prepare", "ctc", "hmm", "align", "score", "report")
+_ALIGNED = ("ctc", "hmm")
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A stage's network after training; `log_prior` (V,) and `prior_scale` are zero where there is no
+    prior."""
+
+    model: nn.Module
+    log_prior: torch.Tensor
+    prior_scale: float
+
+
+class RecipeRun:
+    """One run of a recipe in its working folder.
+
+    Files there: `data/` (corpus), `features/` (cache), `<stage>/checkpoint.safetensors`, `metrics.jsonl`,
+    `results.json`, `alignments/<set>-<stage>.jsonl`, `report.html`.
+
+    Args:
+        config: the recipe.
+        workdir: the working folder.
+        prepare: prepares the corpus.
+        console: where the run speaks.
+        resume: go on from the checkpoints that are there.
+    """
+
+    def __init__(
+        self,
+        config: RecipeConfig,
+        workdir: str | Path,
+        *,
+        prepare: Prepare,
+        console: Console,
+        resume: bool = False,
+    ) -> None:
+        self.config = config
+        self.workdir = Path(workdir)
+        self.console = console
+        self.resume = resume
+        self.metrics = MetricsLog(self.workdir / "metrics.jsonl")
+        self.results = Results(self.workdir / "results.json")
+        self._prepare = prepare
+        self._features: dict[str, torch.Tensor] = {}
+        self._decoders: dict[str, Decoder] = {}
+
+    def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any]:
+        """Runs the stages in their own order, whatever order they are named in; returns what was measured.
+
+        Raises:
+            ArgumentError: an unknown stage.
+            DataError, CheckpointError: a stage before hasn't been run, or its files are broken.
+            AlignerError: the aligner service failed.
+        """
+        for stage in stages:
+            if stage not in STAGES:
+                raise ArgumentError(
+                    f"there is no stage {stage!r}; the stages are {', '.join(STAGES)}", argument="stages"
+                )
+        torch.set_num_threads(self.config.threads)
+        functions: dict[str, Callable[[], None]] = {
+            "prepare": self.prepare,
+            "ctc": self.train_ctc,
+            "hmm": self.train_hmm,
+            "align": self.align,
+            "score": self.score,
+            "report": self.report,
+        }
+        for stage in STAGES:
+            if stage in stages:
+                functions[stage]()
+        return self.results.read()
+
+    def prepare(self) -> None:
+        """Prepares the corpus and computes the features."""
+        corpus = self._prepare(self.workdir / "data", self.config.corpus_options, self.console)
+        self.__dict__.pop("corpus", None)
+        if not self.resume:
+            self.results.clear()
+        self._load_features(corpus.utterances)
+        sets = {"train": corpus.train, **corpus.heldout}
+        described = {name: self._describe(utterances) for name, utterances in sets.items()}
+        for name, about in described.items():
+            self.console.say(
+                f"{name}: {about['utterances']} utterances, {about['minutes']:.1f} min, {about['words']} "
+                f"words, {about['phones']} phones ({corpus.note})"
+            )
+        self.results.update(
+            "corpus",
+            {
+                "recipe": self.config.name,
+                "title": corpus.title,
+                "note": corpus.note,
+                "seed": self.config.seed,
+                "train": described.pop("train"),
+                "heldout": described,
+                "left_out": dict(corpus.left_out),
+            },
+        )
+
+    def train_ctc(self) -> None:
+        """Trains a network with CTC."""
+        builder = self.ctc_builder
+        targets = {
+            utterance.id: torch.tensor(
+                [builder.inventory.index(phone) for phone in reference_phones(self.lexicon, utterance.text)],
+                dtype=torch.int64,
+            )
+            for utterance in self.corpus.train
+        }
+        blank = builder.inventory.blank
+        criterion = CtcCriterion(targets, blank=0 if blank is None else blank)
+        self._train("ctc", self.config.ctc, builder, criterion)
+
+    def train_hmm(self) -> None:
+        """Trains a network from a flat start with the full sum over automata from the aligner service."""
+        with self._service() as source:
+            criterion = HmmCriterion(
+                source,
+                num_labels=len(self.hmm_builder.inventory),
+                silence=self.hmm_builder.inventory.silence,
+                prior_scale=self.config.hmm.prior_scale,
+                prior_momentum=self.config.hmm.prior_momentum,
+            )
+            self._train("hmm", self.config.hmm, self.hmm_builder, criterion)
+
+    def align(self) -> None:
+        """Aligns the held-out sets with both networks, and compares word boundaries with PocketSphinx's."""
+        texts = {u.id: u.text for u in self.corpus.utterances}
+        durations = {u.id: u.duration for u in self.corpus.utterances}
+        aligned: dict[str, dict[str, Mapping[str, AlignedUtterance]]] = {}
+        with self._service() as source:
+            for stage in _ALIGNED:
+                for name in self.corpus.heldout:
+                    found = force_align(
+                        self._scored(stage, name),
+                        builder=self._builder(stage),
+                        # The service has the HMM's automata; CTC's topology is our own affair.
+                        source=source if stage == "hmm" else None,
+                        texts=texts,
+                        durations=durations,
+                        frame_shift=self.config.frame_shift,
+                    )
+                    aligned.setdefault(name, {})[stage] = found
+                    write_jsonl(self.workdir / "alignments" / f"{name}-{stage}.jsonl", found.values())
+        if not self.config.alignment.pocketsphinx:
+            return
+        tolerance = self.config.alignment.tolerance
+        for name, utterances in self.corpus.heldout.items():
+            with self.console.progress(f"PocketSphinx, {name}", total=len(utterances)) as progress:
+                reference = pocketsphinx_boundaries(utterances, self.lexicon, progress=progress.update)
+            values: dict[str, Any] = {"without": list(reference.without)}
+            for stage, aligned_by_stage in aligned[name].items():
+                values[stage] = asdict(agreement(reference, aligned_by_stage, tolerance=tolerance))
+            self.results.update("boundaries", {name: values})
+
+    def score(self) -> None:
+        """Decodes the held-out sets with both networks and prints the table."""
+        for name in self.corpus.heldout:
+            rates = {}
+            for stage in _ALIGNED:
+                scored = self._scored(stage, name)
+                decoder = self._decoder(stage)
+                words = decoder.word_error_rates(scored)
+                rates[stage] = {
+                    "per": describe_rate(decoder.phone_error_rate(scored)),
+                    "wer_open": describe_rate(words.open),
+                    "wer_closed": describe_rate(words.closed),
+                }
+            self.results.update("scores", {name: rates})
+        self.console.say(format_table(self.results.read()))
+
+    def report(self) -> None:
+        """Writes the page to look at."""
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The prepared corpus."""
+        return read_corpus(self.workdir / "data")
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """Pronunciations of all words of the corpus."""
+        return read_lexicon(self.corpus.lexicon)
+
+    @cached_property
+    def hmm_topology(self) -> HmmTopology:
+        """The configured topology."""
+        hmm = self.config.hmm
+        return HmmTopology(
+            states_per_phone=hmm.states_per_phone,
+            phone=Transitions.from_probabilities(loop=hmm.phone_loop),
+            silence=Transitions.from_probabilities(loop=hmm.silence_loop),
+            silence_probability=hmm.silence_probability,
+        )
+
+    @cached_property
+    def ctc_builder(self) -> AutomatonBuilder:
+        """Labels and automata of the CTC stage."""
+        return AutomatonBuilder(self.lexicon, CtcTopology())
+
+    @cached_property
+    def hmm_builder(self) -> AutomatonBuilder:
+        """Labels of the HMM stage, and the same automata as the service's."""
+        return AutomatonBuilder(self.lexicon, self.hmm_topology)
+
+    def _builder(self, stage: str) -> AutomatonBuilder:
+        return self.ctc_builder if stage == "ctc" else self.hmm_builder
+
+    def _describe(self, utterances: Sequence[Utterance]) -> dict[str, float]:
+        return {
+            "utterances": len(utterances),
+            "minutes": sum(u.duration for u in utterances) / 60,
+            "words": sum(len(u.words) for u in utterances),
+            "phones": sum(len(reference_phones(self.lexicon, u.text)) for u in utterances),
+        }
+
+    def _load_features(self, utterances: Sequence[Utterance]) -> None:
+        missing = [u for u in utterances if u.id not in self._features]
+        if not missing:
+            return
+        cache = FeatureCache(self.workdir / "features", self.config.features)
+        with self.console.progress("features", total=len(missing)) as progress:
+            for utterance, features in zip(
+                missing, cache.load(missing, progress=progress.update), strict=True
+            ):
+                self._features[utterance.id] = features
+
+    def _dataset(self, utterances: Sequence[Utterance]) -> Dataset:
+        self._load_features(utterances)
+        return Dataset(utterances, [self._features[u.id] for u in utterances])
+
+    @contextmanager
+    def _service(self) -> Iterator[ServiceSource]:
+        with automaton_service(
+            lexicon=self.corpus.lexicon,
+            manifest=self.corpus.manifest,
+            topology=self.hmm_topology,
+            builder=self.hmm_builder,
+            timeout=self.config.hmm.timeout,
+            prefetch=self.config.hmm.prefetch,
+            log=self.workdir / "hmm" / "aligner.log",
+        ) as source:
+            yield source
+
+    def _model(self, builder: AutomatonBuilder) -> ConvAcousticModel:
+        model = self.config.model
+        return ConvAcousticModel(
+            num_features=self.config.features.num_bins,
+            num_labels=len(builder.inventory),
+            width=model.width,
+            kernel=model.kernel,
+            stride=model.stride,
+            dilations=model.dilations,
+            dropout=model.dropout,
+        )
+
+    def _identity(self, name: str, config: StageConfig, builder: AutomatonBuilder) -> str:
+        """Changes with whatever decides what a stage's training computes."""
+        incidental = ("log_every", "checkpoint_every", "evaluate_every", "timeout", "prefetch")
+        decisive = {key: value for key, value in asdict(config).items() if key not in incidental}
+        return fingerprint(
+            name, decisive, self.config.seed, self.config.batch_frames, self.config.features,
+            self.config.augmentation, self.config.model, self.config.optimizer, builder.digest,
+            [(u.id, u.text) for u in self.corpus.train],
+        )  # fmt: skip
+
+    def _train(self, name: str, config: StageConfig, builder: AutomatonBuilder, criterion: Criterion) -> None:
+        dataset = self._dataset(self.corpus.train)
+        torch.manual_seed(generator(self.config.seed, "model", name).initial_seed())
+        model = self._model(builder)
+        optimizer = self.config.optimizer
+        stage = Stage(
+            name=name,
+            run=self._identity(name, config, builder),
+            model=model,
+            optimizer=adamw(
+                model, learning_rate=optimizer.learning_rate, weight_decay=optimizer.weight_decay
+            ),
+            schedule=config.schedule,
+            dataset=dataset,
+            batches=DurationBatches(
+                dataset.lengths, max_frames=self.config.batch_frames, seed=self.config.seed
+            ),
+            criterion=criterion,
+            seed=self.config.seed,
+            augmentation=self.config.augmentation,
+            clip=optimizer.clip,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+            evaluate_every=config.evaluate_every,
+            evaluate=lambda trained: self._evaluate(name, trained, criterion),
+        )
+        used = train(
+            stage,
+            checkpoint=self._checkpoint(name),
+            metrics=self.metrics,
+            console=self.console,
+            resume=self.resume,
+        )
+        self.results.update(
+            "stages",
+            {name: {"steps": config.steps, "parameters": sum(p.numel() for p in model.parameters()), **used}},
+        )
+
+    def _evaluate(self, stage: str, model: nn.Module, criterion: Criterion) -> dict[str, float]:
+        """Phone error rates on the held-out sets while training goes on."""
+        if isinstance(criterion, HmmCriterion):
+            trained = _Trained(model, criterion.log_prior, self.config.hmm.prior_scale)
+        else:
+            trained = _Trained(model, torch.zeros(len(self._builder(stage).inventory)), 0.0)
+        return {
+            f"per_{name}": self._decoder(stage).phone_error_rate(self._score_with(trained, name)).percent
+            for name in self.corpus.heldout
+        }
+
+    def _checkpoint(self, stage: str) -> Path:
+        return self.workdir / stage / "checkpoint.safetensors"
+
+    def _trained(self, stage: str) -> _Trained:
+        """A stage's network from its last checkpoint."""
+        builder = self._builder(stage)
+        config = self.config.ctc if stage == "ctc" else self.config.hmm
+        saved = load_checkpoint(self._checkpoint(stage), run=self._identity(stage, config, builder))
+        if saved.position.step < config.steps:
+            raise DataError(
+                f"stage {stage} has done {saved.position.step} of its {config.steps} steps; run it again with "
+                "--resume first",
+                path=str(self._checkpoint(stage)),
+            )
+        model = self._model(builder)
+        model.load_state_dict(saved.group("model"))
+        model.eval()
+        if stage == "ctc":
+            return _Trained(model, torch.zeros(len(builder.inventory)), 0.0)
+        prior = PriorEstimator(len(builder.inventory))
+        prior.load_state_dict(saved.group("criterion"))
+        return _Trained(model, prior.log_prior, self.config.hmm.prior_scale)
+
+    def _score_with(self, trained: _Trained, name: str) -> ScoredSet:
+        """Scores of a held-out set: log p(s | x) - a · log p(s)."""
+        scored = score_set(trained.model, self._dataset(self.corpus.heldout[name]))
+        return scored.minus(trained.prior_scale * trained.log_prior) if trained.prior_scale else scored
+
+    def _scored(self, stage: str, name: str) -> ScoredSet:
+        return self._score_with(self._trained(stage), name)
+
+    def _decoder(self, stage: str) -> Decoder:
+        if stage not in self._decoders:
+            self._decoders[stage] = Decoder(
+                self._builder(stage),
+                texts={u.id: u.text for u in self.corpus.utterances},
+                training=[u.text for u in self.corpus.train],
+                config=self.config.decoding,
+            )
+        return self._decoders[stage]
