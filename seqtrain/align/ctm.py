@@ -1,9 +1,7 @@
-"""CTM, NIST's time-marked format: a line `utterance channel start duration symbol [score]` for each
-segment."""
+"""CTM, the time-marked format of NIST: a line `utterance channel start duration symbol` for each segment."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -20,8 +18,7 @@ def format_ctm(
 ) -> str:
     """The text of a CTM file: times in seconds with three decimals, in the order given.
 
-    The score column is exp(score): the geometric mean of the frames' probabilities. It is left out where a
-    segment has none.
+    There is no confidence column: the score of a segment is no probability where a prior was subtracted.
 
     Raises:
         ArgumentError: a name or symbol is empty or holds white space, which the format can't carry.
@@ -36,8 +33,7 @@ def format_ctm(
                     )
             # Rounded ends, so that segments which touch still do.
             start, end = round(segment.start_s, 3), round(segment.end_s, 3)
-            score = "" if segment.score is None else f" {math.exp(segment.score):.4f}"
-            lines.append(f"{utterance.id} {channel} {start:.3f} {end - start:.3f} {segment.symbol}{score}\n")
+            lines.append(f"{utterance.id} {channel} {start:.3f} {end - start:.3f} {segment.symbol}\n")
     return "".join(lines)
 
 
