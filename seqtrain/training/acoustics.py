@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,11 @@ class ScoredSet:
     def minus(self, vector: torch.Tensor) -> ScoredSet:
         """The scores less a vector (V,), in every frame: a · log prior, say."""
         return ScoredSet(self.tags, tuple(scores - vector for scores in self.scores))
+
+    def subset(self, tags: Sequence[str]) -> ScoredSet:
+        """The utterances named, in that order."""
+        index = {tag: i for i, tag in enumerate(self.tags)}
+        return ScoredSet(tuple(tags), tuple(self.scores[index[tag]] for tag in tags))
 
     def batches(self, *, frames: int = 4000) -> Iterator[ScoredBatch]:
         """Batches in the set's order, each within `frames` padded frames where it has more than one

@@ -11,9 +11,9 @@ from seqtrain.decoding import ErrorRate
 from seqtrain.errors import DataError
 from seqtrain.files import replace_file
 
-__all__ = ["Results", "describe_rate", "format_table"]
+__all__ = ["STAGE_NAMES", "Results", "describe_rate", "format_table"]
 
-_NAMES = {"ctc": "CTC", "hmm": "full-sum HMM"}
+STAGE_NAMES = {"ctc": "CTC", "hmm": "full-sum HMM"}
 
 
 class Results:
@@ -77,7 +77,7 @@ def format_table(results: dict[str, Any]) -> str:
             + ("    word ends as PocketSphinx's" if boundaries.get(name) else "")
         )
         for stage, rates in stages.items():
-            row = f"  {_NAMES.get(stage, stage):14}"
+            row = f"  {STAGE_NAMES.get(stage, stage):14}"
             row += f"{rates['per']['percent']:>7.1f}%  {rates['wer_open']['percent']:>7.1f}%  "
             row += f"{rates['wer_closed']['percent']:>9.1f}%"
             found = boundaries.get(name, {}).get(stage)

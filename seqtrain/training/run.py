@@ -42,9 +42,12 @@ from seqtrain.training.metrics import MetricsLog
 from seqtrain.training.model import ConvAcousticModel
 from seqtrain.training.optimizer import adamw
 from seqtrain.training.progress import Console
-from seqtrain.training.results import Results, describe_rate, format_table
+from seqtrain.training.report import AlignmentTrack, AlignmentView, write_report
+from seqtrain.training.results import STAGE_NAMES, Results, describe_rate, format_table
 from seqtrain.training.service import ServiceSource, automaton_service
 from seqtrain.training.settings import fingerprint
+from seqtrain.training.summary import report_data
+from seqtrain.training.tracks import stage_tracks
 
 __all__ = ["STAGES", "RecipeRun"]
 
@@ -223,6 +226,46 @@ class RecipeRun:
 
     def report(self) -> None:
         """Writes the page to look at."""
+        path = self.workdir / "report.html"
+        write_report(path, report_data(self.results.read(), self.metrics, self._views()))
+        self.console.say(f"report: {path}")
+
+    def _views(self) -> list[AlignmentView]:
+        """Some utterances of the first held-out set, of middling length, as the aligners read them."""
+        name, heldout = next(iter(self.corpus.heldout.items()))
+        by_length = sorted(heldout, key=lambda utterance: (utterance.duration, utterance.id))
+        count = min(self.config.alignment.shown, len(by_length))
+        first = (len(by_length) - count) // 2
+        chosen = by_length[first : first + count]
+        tracks: dict[str, list[AlignmentTrack]] = {utterance.id: [] for utterance in chosen}
+        with self._service() as source:
+            for stage in _ALIGNED:
+                found = stage_tracks(
+                    self._scored(stage, name).subset([u.id for u in chosen]),
+                    name=STAGE_NAMES[stage],
+                    builder=self._builder(stage),
+                    source=source if stage == "hmm" else None,
+                    utterances=chosen,
+                    frame_shift=self.config.frame_shift,
+                )
+                for tag, track in found.items():
+                    tracks[tag].append(track)
+        if self.config.alignment.pocketsphinx:
+            reference = pocketsphinx_boundaries(chosen, self.lexicon)
+            for tag, words in reference.words.items():
+                tracks[tag].append(AlignmentTrack("PocketSphinx", words=words))
+        self._load_features(chosen)
+        return [
+            AlignmentView(
+                id=utterance.id,
+                text=utterance.text,
+                duration=utterance.duration,
+                log_mel=self._features[utterance.id],
+                frame_shift=self.config.features.frame_shift_ms / 1000,
+                tracks=tuple(tracks[utterance.id]),
+            )
+            for utterance in chosen
+        ]
 
     @cached_property
     def corpus(self) -> Corpus:

@@ -1,0 +1,57 @@
+"""How a stage reads an utterance, for the report: words, phones, and each label's probability in each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seqtrain.data import Utterance
+from seqtrain.functional import posteriors
+from seqtrain.lexicon import AutomatonBuilder
+from seqtrain.training.acoustics import ScoredSet
+from seqtrain.training.criteria import AutomatonSource
+from seqtrain.training.forced_alignment import force_align
+from seqtrain.training.report import AlignmentTrack
+
+__all__ = ["stage_tracks"]
+
+
+def stage_tracks(
+    scored: ScoredSet,
+    *,
+    name: str,
+    builder: AutomatonBuilder,
+    source: AutomatonSource | None,
+    utterances: Sequence[Utterance],
+    frame_shift: float,
+) -> dict[str, AlignmentTrack]:
+    """A track called `name` for each utterance of `scored`; arguments as those of `force_align`.
+
+    The occupancies are the labels' posteriors given the transcript: summed over all paths, not the best one's.
+    """
+    texts = {u.id: u.text for u in utterances}
+    aligned = force_align(
+        scored,
+        builder=builder,
+        source=source,
+        texts=texts,
+        durations={u.id: u.duration for u in utterances},
+        frame_shift=frame_shift,
+    )
+    tracks = {}
+    for batch in scored.batches():
+        automata = (
+            builder.build_batch([texts[tag] for tag in batch.tags], tags=batch.tags)
+            if source is None
+            else source.automata(batch.tags)
+        )
+        occupancies = posteriors(batch.scores, batch.lengths, automata)
+        for row, tag in enumerate(batch.tags):
+            tracks[tag] = AlignmentTrack(
+                name,
+                words=aligned[tag].words,
+                phones=aligned[tag].phones,
+                occupancies=occupancies[row, : int(batch.lengths[row])],
+                labels=builder.inventory.labels,
+                frame_shift=frame_shift,
+            )
+    return tracks
