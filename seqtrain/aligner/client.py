@@ -33,6 +33,9 @@ __all__ = ["AlignerClient", "AlignmentBatch", "PartialAutomata"]
 T = TypeVar("T")
 
 _MIB = 1 << 20
+# Between two looks at whether a service is ready.
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ class AlignerClient:
         self._connection = Connection(target, max_response_bytes=max_response_bytes)
         self._cache = AutomatonCache(cache_bytes)
         self._prefetcher = Prefetcher(
-            self._fetch, depth=prefetch_depth, name=f"prefetch of automata from {target}"
+            lambda names: self._fetch(names, time.monotonic() + timeout),
+            depth=prefetch_depth,
+            name=f"prefetch of automata from {target}",
         )
         self._lock = threading.Lock()
         self._configuration: tuple[str, str] | None = None
@@ -148,21 +153,20 @@ class AlignerClient:
         """
         seconds = self._timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
-        pause = 0.02
+        pause = _FIRST_PAUSE
         while True:
             if self._connection.call(
                 "health", lambda channel, left: is_serving(channel, timeout=left), deadline=deadline
             ):
                 return
-            left = deadline - time.monotonic()
-            if left <= 0:
+            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            if deadline - time.monotonic() < _FIRST_PAUSE / 2:
                 raise AlignerTimeoutError(
                     f"aligner at {self.target}: still loading after {seconds:.1f} s; wait longer, or see the "
                     "server's log",
                     target=self.target,
                 )
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, 0.5)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def server_info(self) -> ServerInfo:
         """What the server says about itself, asked anew.
@@ -217,8 +221,10 @@ class AlignerClient:
         """
         self._connection.check()
         names = _names(tags)
+        deadline = time.monotonic() + self._timeout
+        # A prefetch that is under way began earlier than this call, so it ends before this call's deadline.
         fetched = self._prefetcher.take(names)
-        return fetched if fetched is not None else self._fetch(names)
+        return fetched if fetched is not None else self._fetch(names, deadline)
 
     def prefetch(self, batches: Iterable[Sequence[str]]) -> None:
         """Plans the batches that `automata` will be asked for, in order, and begins to fetch them in the
@@ -250,8 +256,7 @@ class AlignerClient:
         padded, lengths = pad_labels(labels)
         return AlignmentBatch(padded, lengths, names)
 
-    def _fetch(self, names: tuple[str, ...]) -> PartialAutomata:
-        deadline = time.monotonic() + self._timeout
+    def _fetch(self, names: tuple[str, ...], deadline: float) -> PartialAutomata:
         found: dict[str, Fsa | AlignerItemError] = {}
         if self._configuration is not None:
             digest, etag = self._configuration

@@ -81,11 +81,14 @@ class Connection:
             if left > 0:
                 try:
                     return attempt(self._open(), left)
+                except ValueError:
+                    # A call on a channel that close() has just closed.
+                    self.check()
+                    raise
                 except grpc.RpcError as error:
                     code, details = _status(error)
                     cause = error
-                    if self._closed.is_set():
-                        self.check()
+                    self.check()
                     if not OUTCOMES[code].retried:
                         if code is grpc.StatusCode.DEADLINE_EXCEEDED and unreachable is not None:
                             raise self._unreachable(what, unreachable, began) from cause
@@ -114,8 +117,7 @@ class Connection:
     def _open(self) -> grpc.Channel:
         global _core_started_in
         with self._lock:
-            if self._closed.is_set():
-                self.check()
+            self.check()
             if self._channel is None:
                 _core_started_in = os.getpid()
                 self._channel = grpc.insecure_channel(

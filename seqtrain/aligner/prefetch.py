@@ -59,7 +59,7 @@ class Prefetcher(Generic[T]):
 
         Waits where the batch is being fetched right now. Batches planned before it are given up: the training
         step has passed them. None is the answer for a batch that wasn't planned or not begun, and for one
-        that failed for want of the service before it was asked for: by now the service may be back.
+        that failed for want of the service: it may be back by now, or the caller's deadline be a later one.
         """
         with self._changed:
             index = next((i for i, entry in enumerate(self._plan) if entry.tags == tags), None)
@@ -71,13 +71,9 @@ class Prefetcher(Generic[T]):
             self._changed.notify_all()
             if future.cancel():
                 return None
-            if future.done() and isinstance(
-                future.exception(), AlignerUnavailableError | AlignerTimeoutError
-            ):
-                return None
         try:
             return future.result()
-        except CancelledError:
+        except (CancelledError, AlignerUnavailableError, AlignerTimeoutError):
             return None
 
     def close(self) -> None:

@@ -33,7 +33,10 @@ OUTCOMES: dict[grpc.StatusCode, Outcome] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Outcome(
         AlignerTimeoutError, "the service hangs or is overloaded; pass a longer timeout if it is only slow"
     ),
-    grpc.StatusCode.CANCELLED: Outcome(AlignerError, "the call was cancelled"),
+    # The client itself cancels only on close(). From the server it means that its time to drain was over.
+    grpc.StatusCode.CANCELLED: Outcome(
+        AlignerUnavailableError, "the service was stopped during the call", retried=True
+    ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: Outcome(
         AlignerError, "too many calls at once or too large a message; use smaller batches or raise the limits"
     ),

@@ -114,7 +114,7 @@ def test_unknown_words_are_all_named() -> None:
     ) as caught:
         builder.automata(["a", "d"])
     assert (caught.value.words, caught.value.word, caught.value.utterance) == (("nine", "ten"), "nine", "d")
-    with pytest.raises(OutOfVocabularyError, match="^not in the lexicon: 'ten'$"):
+    with pytest.raises(OutOfVocabularyError, match=r"^not in the lexicon: 'ten'$"):
         builder.build("ten to")
     with pytest.raises(UnknownSegmentError, match="no transcript of utterance 'x' among 4") as unknown:
         builder.automata(["a", "x"])

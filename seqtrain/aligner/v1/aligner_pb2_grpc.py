@@ -43,6 +43,7 @@ class AlignerServicer(object):
         """Versions, limits, capabilities and identity of the server. Cheap; the first call of each client.
         OK
         UNAVAILABLE        not reachable, loading or draining: the client retries within its deadline
+        CANCELLED          the server was stopped during the call: as UNAVAILABLE, here and below
         DEADLINE_EXCEEDED  the client reports a timeout
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,6 +39,7 @@ class AlignerStub:
     """Versions, limits, capabilities and identity of the server. Cheap; the first call of each client.
       OK
       UNAVAILABLE        not reachable, loading or draining: the client retries within its deadline
+      CANCELLED          the server was stopped during the call: as UNAVAILABLE, here and below
       DEADLINE_EXCEEDED  the client reports a timeout
     """
 
@@ -87,6 +88,7 @@ class AlignerAsyncStub:
     """Versions, limits, capabilities and identity of the server. Cheap; the first call of each client.
       OK
       UNAVAILABLE        not reachable, loading or draining: the client retries within its deadline
+      CANCELLED          the server was stopped during the call: as UNAVAILABLE, here and below
       DEADLINE_EXCEEDED  the client reports a timeout
     """
 
@@ -137,6 +139,7 @@ class AlignerServicer(metaclass=abc.ABCMeta):
         """Versions, limits, capabilities and identity of the server. Cheap; the first call of each client.
           OK
           UNAVAILABLE        not reachable, loading or draining: the client retries within its deadline
+          CANCELLED          the server was stopped during the call: as UNAVAILABLE, here and below
           DEADLINE_EXCEEDED  the client reports a timeout
         """
 
