@@ -155,6 +155,14 @@ NB_MODULE(SEQTRAIN_MODULE, module) {
     nb::gil_scoped_release release;
     best_path(problem);
   });
+  // → (fault, utterance, position); fault 0: none
+  module.def("check_ctc_targets", [](int64_t batch, int64_t labels, int64_t max_targets, uintptr_t targets,
+                                     uintptr_t target_lengths, int64_t blank, uintptr_t needed) {
+    const TargetCheck found =
+        check_ctc_targets({batch, labels, max_targets, pointer<const int64_t>(targets),
+                           pointer<const int64_t>(target_lengths), blank, pointer<int64_t>(needed)});
+    return std::tuple(static_cast<int>(found.fault), found.utterance, found.position);
+  });
   module.def("summarize",
              [](const GraphsArgument& automata, uintptr_t fewest, uintptr_t most, uintptr_t labels, int threads) {
                const Graphs all = graphs(automata);

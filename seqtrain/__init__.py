@@ -5,8 +5,8 @@
     loss = st.ctc_loss(logits, targets, lengths, target_lengths, normalize=True)
     value = st.full_sum(scores, lengths, st.fsa.ctc(targets, target_lengths))
 
-`import seqtrain` needs torch and numpy. What needs more is imported by name: `seqtrain.aligner` (the client of an aligner
-service), `seqtrain.data`, `seqtrain.training`.
+`import seqtrain` needs torch and numpy. What needs more is imported by name: `seqtrain.aligner` (the client of an
+aligner service), `seqtrain.data`, `seqtrain.training`.
 """
 
 from __future__ import annotations

@@ -114,9 +114,9 @@ def full_sum(
         scores: (B, T, V) float16, bfloat16, float32 or float64, any strides, or `Packed`. Arithmetic is float32 with a
             range of its own (float64 for float64 scores).
         lengths: (B,) int frames of each utterance.
-        fsa: a batch of B automata, or one `Fsa` that all utterances share. Where its weights require grad, they get one.
-        on_infeasible: what to do with an utterance that no path fits: "raise" InfeasibleError naming every one of
-            them, "mask" (value 0, gradient 0), or "inf" (value -inf, gradient 0).
+        fsa: a batch of B automata, or one `Fsa` that all share. Where its weights require grad, they get one.
+        on_infeasible: what to do with an utterance that no path fits: "raise" InfeasibleError naming every one
+            of them, "mask" (value 0, gradient 0), or "inf" (value -inf, gradient 0).
         gradient_out: memory like the scores that the gradient is written to instead of to fresh memory; the scores
             themselves may be passed (detached), and are overwritten then. Excludes create_graph and torch.compile.
         infeasible: counts the utterances that were masked.
@@ -212,10 +212,8 @@ def best_path(
     Where an utterance has no path, labels, states and arcs are -1, and the score is 0 ("mask") or -inf ("inf").
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
-    if p.offsets is None:
-        max_frames = p.values.shape[1]
-    else:
-        max_frames = int(lengths.max()) if lengths.numel() else 0
+    longest = int(lengths.max()) if p.offsets is not None and lengths.numel() else 0
+    max_frames = p.values.shape[1] if p.offsets is None else longest
     arguments = (p.values, p.offsets, p.lengths, *p.automata, max_frames, on_infeasible)
     if torch.compiler.is_compiling():
         return Alignment(*best_path_op(*arguments)[:4], lengths)

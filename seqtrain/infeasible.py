@@ -46,7 +46,7 @@ def report(
     """Counts the utterances without a path and names them in the log of `seqtrain`."""
     if count is not None:
         count.add(status, tags)
-    if policy == "raise" or not bool((status < 0).any()):
+    if policy == "raise" or not bool(status.any()):
         return
     indices = (status < 0).nonzero().flatten().tolist()
     names = [tags[i] if tags is not None else str(i) for i in indices[:_NAMED]]

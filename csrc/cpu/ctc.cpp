@@ -236,6 +236,22 @@ struct RowScratch {
 
 }  // namespace
 
+TargetCheck check_ctc_targets(const CtcTargets& problem) {
+  for (int64_t b = 0; b < problem.batch; b++) {
+    const int64_t length = problem.target_lengths[b];
+    if (length < 0 || length > problem.max_targets) return {TargetFault::length, b, 0};
+    const int64_t* target = problem.targets + b * problem.max_targets;
+    int64_t needed = length;
+    for (int64_t u = 0; u < length; u++) {
+      if (target[u] < 0 || target[u] >= problem.labels) return {TargetFault::label, b, u};
+      if (target[u] == problem.blank) return {TargetFault::blank, b, u};
+      needed += u > 0 && target[u] == target[u - 1] ? 1 : 0;
+    }
+    problem.needed[b] = needed;
+  }
+  return {TargetFault::none, 0, 0};
+}
+
 template <class Real>
 void ctc_forward(const CtcForward<Real>& problem) {
   std::vector<double> work(static_cast<std::size_t>(problem.batch));

@@ -111,6 +111,24 @@ struct BestPath {
   int threads;
 };
 
+// Checks the targets and counts the frames they need: one each, and a blank between two equal neighbours.
+struct CtcTargets {
+  int64_t batch, labels, max_targets;
+  const int64_t* targets;         // (B, max_targets)
+  const int64_t* target_lengths;  // (B,)
+  int64_t blank;
+  int64_t* needed;  // (B,)
+};
+
+enum class TargetFault : int { none = 0, length = 1, label = 2, blank = 3 };
+
+struct TargetCheck {
+  TargetFault fault;  // the first one met
+  int64_t utterance, position;
+};
+
+TargetCheck check_ctc_targets(const CtcTargets& problem);
+
 template <class Real>
 void ctc_forward(const CtcForward<Real>& problem);
 template <class Real>

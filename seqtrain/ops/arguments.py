@@ -20,12 +20,10 @@ __all__ = [
     "arithmetic_dtype",
     "batch_size",
     "check_lengths",
-    "check_scores_finite",
-    "fill_infeasible",
+    "check_status",
     "gradient_layout",
     "gradient_like",
     "int64",
-    "no_path_items",
     "raise_infeasible",
     "tensor_argument",
     "value_dtype",
@@ -74,16 +72,18 @@ def tensor_argument(tensor: torch.Tensor, offsets: torch.Tensor | None) -> Tenso
 
 def check_lengths(lengths: torch.Tensor, scores: torch.Tensor, offsets: torch.Tensor | None) -> None:
     """Raises ShapeError where a length is negative or beyond the frames there are."""
+    if lengths.numel() == 0 and (offsets is None or scores.shape[0] == 0):
+        return
     if offsets is None:
         limit = scores.shape[1]
-        bad = ((lengths < 0) | (lengths > limit)).nonzero()
-        if bad.numel():
-            b = int(bad[0])
-            raise ShapeError(
-                f"lengths[{b}] = {int(lengths[b])}, but scores have {limit} frames (T); lengths must lie in 0 … T",
-                argument="lengths",
-            )
-        return
+        low, high = lengths.aminmax()
+        if low >= 0 and high <= limit:
+            return
+        b = int(((lengths < 0) | (lengths > limit)).nonzero()[0])
+        raise ShapeError(
+            f"lengths[{b}] = {int(lengths[b])}, but scores have {limit} frames (T); lengths must lie in 0 … T",
+            argument="lengths",
+        )
     rows = offsets[1:] - offsets[:-1]
     if int(offsets[0]) != 0 or int(offsets[-1]) != scores.shape[0] or bool((rows < 0).any()):
         raise ShapeError(
@@ -100,8 +100,16 @@ def check_lengths(lengths: torch.Tensor, scores: torch.Tensor, offsets: torch.Te
         )
 
 
-def check_scores_finite(status: torch.Tensor) -> None:
-    """Raises NonFiniteScoresError for the first utterance in which a kernel met NaN or +inf."""
+def check_status(
+    values: torch.Tensor, status: torch.Tensor, lengths: torch.Tensor, policy: str, *, infinite: float
+) -> None:
+    """Acts on what a kernel reported of each utterance.
+
+    Raises NonFiniteScoresError for the first in which it met NaN or +inf. Where there is no path, raises, or puts 0
+    ("mask") or `infinite` ("inf") into the values.
+    """
+    if not bool(status.any()):
+        return
     bad = (status > 0).nonzero()
     if bad.numel():
         b = int(bad[0])
@@ -113,10 +121,14 @@ def check_scores_finite(status: torch.Tensor) -> None:
             utterance=b,
             frame=frame,
         )
+    reason = "every path of that many frames has probability zero (scores or weights of -inf)"
+    no_path = (status == NO_PATH).nonzero().flatten()
+    raise_infeasible(((int(b), int(lengths[b]), None, reason) for b in no_path), policy)
+    values.masked_fill_(status < 0, 0.0 if policy == "mask" else infinite)
 
 
 def raise_infeasible(items: Iterable[tuple[int, int, int | None, str]], policy: str) -> None:
-    """Raises InfeasibleError for (utterance, frames, frames needed, reason), if there are any and the policy says so."""
+    """Raises InfeasibleError for (utterance, frames, frames needed, reason), if any and if the policy is to."""
     if policy != "raise":
         return
     found = [Infeasible(index, None, frames, needed, reason) for index, frames, needed, reason in items]
@@ -124,26 +136,8 @@ def raise_infeasible(items: Iterable[tuple[int, int, int | None, str]], policy: 
         raise InfeasibleError(found)
 
 
-def no_path_items(status: torch.Tensor, lengths: torch.Tensor) -> list[tuple[int, int, int | None, str]]:
-    """The utterances of which a kernel found that every path has probability zero."""
-    return [
-        (
-            int(b),
-            int(lengths[b]),
-            None,
-            "every path of that many frames has probability zero (scores or weights of -inf)",
-        )
-        for b in (status == NO_PATH).nonzero().flatten()
-    ]
-
-
-def fill_infeasible(values: torch.Tensor, status: torch.Tensor, policy: str, infinite: float) -> torch.Tensor:
-    """Values with 0 ("mask") or `infinite` ("inf") where an utterance has no path."""
-    return values.masked_fill_(status < 0, 0.0 if policy == "mask" else infinite)
-
-
 def gradient_layout(scores: torch.Tensor) -> tuple[list[int], list[int]]:
-    """Size and strides of the scores' gradient: those of the scores where they are dense, else the nearest dense ones."""
+    """Size and strides of the scores' gradient: the scores' own where they are dense, else the nearest dense ones."""
     if scores.is_contiguous():
         return list(scores.shape), list(scores.stride())
     like = torch.empty_like(scores, device="meta")

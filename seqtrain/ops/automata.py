@@ -91,6 +91,8 @@ def infeasible_items(
     long = (most >= 0) & (lengths > most)
     wrong = empty | short | long
     status = torch.where(wrong, arguments.INFEASIBLE, 0)
+    if not bool(wrong.any()):
+        return status, []
     items: list[tuple[int, int, int | None, str]] = []
     for b in (int(b) for b in wrong.nonzero().flatten()):
         if empty[b]:

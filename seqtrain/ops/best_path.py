@@ -58,9 +58,7 @@ def _forward(
             status.data_ptr(),
             torch.get_num_threads(),
         )
-        arguments.check_scores_finite(status)
-        arguments.raise_infeasible(arguments.no_path_items(status, lengths), on_infeasible)
-    arguments.fill_infeasible(value, status, on_infeasible, float("-inf"))
+        arguments.check_status(value, status, lengths, on_infeasible, infinite=float("-inf"))
     return value.to(arguments.value_dtype(scores)), labels, states, path, status
 
 

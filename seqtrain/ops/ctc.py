@@ -21,44 +21,37 @@ from seqtrain.ops.library import LIBRARY, refuse_derivative, register
 __all__ = ["ctc_loss"]
 
 
-def _check_targets(
+def _frames_needed(
     targets: torch.Tensor, target_lengths: torch.Tensor, num_labels: int, blank: int
 ) -> torch.Tensor:
-    """Checks labels and lengths; returns the mask (B, U) of what counts as a target."""
-    width = targets.shape[1]
-    bad = ((target_lengths < 0) | (target_lengths > width)).nonzero()
-    if bad.numel():
-        b = int(bad[0])
+    """Checks the targets; (B,) frames they need: one each, and a blank between two equal neighbours."""
+    batch, width = targets.shape
+    needed = torch.empty(batch, dtype=torch.int64)
+    fault, b, u = KERNELS.check_ctc_targets(
+        batch, num_labels, width, targets.data_ptr(), target_lengths.data_ptr(), blank, needed.data_ptr()
+    )
+    if fault == 0:
+        return needed
+    if fault == 1:
         raise ShapeError(
             f"target_lengths[{b}] = {int(target_lengths[b])}, but targets have {width} columns (U); "
             "target lengths must lie in 0 … U",
             argument="target_lengths",
         )
-    used = torch.arange(width) < target_lengths[:, None]
-    wrong = (used & ((targets < 0) | (targets >= num_labels) | (targets == blank))).nonzero()
-    if wrong.numel():
-        b, u = (int(i) for i in wrong[0])
-        label = int(targets[b, u])
-        what = (
-            f"is the blank ({blank}), which may not stand in the targets"
-            if label == blank
-            else f"is not a column of the scores, which have {num_labels} labels (0 … {num_labels - 1})"
-        )
-        raise LabelError(
-            f"targets[{b}, {u}] = {label} {what}",
-            argument="targets",
-            utterance=b,
-            position=u,
-            label=label,
-            num_labels=num_labels,
-        )
-    return used
-
-
-def _frames_needed(targets: torch.Tensor, target_lengths: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
-    """(B,) one frame a target, and a blank between two equal ones."""
-    repeats = (targets[:, 1:] == targets[:, :-1]) & used[:, 1:]
-    return target_lengths + repeats.sum(dim=1)
+    label = int(targets[b, u])
+    what = (
+        f"is the blank ({blank}), which may not stand in the targets"
+        if label == blank
+        else f"is not a column of the scores, which have {num_labels} labels (0 … {num_labels - 1})"
+    )
+    raise LabelError(
+        f"targets[{b}, {u}] = {label} {what}",
+        argument="targets",
+        utterance=b,
+        position=u,
+        label=label,
+        num_labels=num_labels,
+    )
 
 
 def _forward(
@@ -78,17 +71,18 @@ def _forward(
     target_lengths = arguments.int64(target_lengths)
     batch, num_labels = arguments.batch_size(scores, offsets), scores.shape[-1]
     arguments.check_lengths(lengths, scores, offsets)
-    used = _check_targets(targets, target_lengths, num_labels, blank)
-    needed = _frames_needed(targets, target_lengths, used)
+    needed = _frames_needed(targets, target_lengths, num_labels, blank)
+    status = torch.zeros(batch, dtype=torch.int64)
     short = lengths < needed
-    status = torch.where(short, arguments.INFEASIBLE, 0)
-    arguments.raise_infeasible(
-        (
-            (int(b), int(lengths[b]), int(needed[b]), f"{int(target_lengths[b])} targets don't fit")
-            for b in short.nonzero().flatten()
-        ),
-        on_infeasible,
-    )
+    if bool(short.any()):
+        status.masked_fill_(short, arguments.INFEASIBLE)
+        arguments.raise_infeasible(
+            (
+                (int(b), int(lengths[b]), int(needed[b]), f"{int(target_lengths[b])} targets don't fit")
+                for b in short.nonzero().flatten()
+            ),
+            on_infeasible,
+        )
 
     dtype = arguments.arithmetic_dtype(scores)
     rows = scores.shape[:-1]
@@ -114,9 +108,7 @@ def _forward(
             status.data_ptr(),
             torch.get_num_threads(),
         )
-        arguments.check_scores_finite(status)
-        arguments.raise_infeasible(arguments.no_path_items(status, lengths), on_infeasible)
-    arguments.fill_infeasible(loss, status, on_infeasible, float("inf"))
+        arguments.check_status(loss, status, lengths, on_infeasible, infinite=float("inf"))
     return loss.to(arguments.value_dtype(scores)), occupancies, normalizer, status
 
 
