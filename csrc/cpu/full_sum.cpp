@@ -262,7 +262,7 @@ class FullSumUtterance {
       return;
     }
     problem.value[b] = weight;
-    if (problem.arc_occupancies == nullptr) return;
+    if (problem.final_occupancies == nullptr) return;  // arcs there may be none
     const GraphView graph = view(problem.graphs, g);
     double* out =
         problem.final_occupancies + (problem.graphs.graphs > 1 ? problem.graphs.final_offsets[g] : b * graph.finals);
