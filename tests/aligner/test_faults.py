@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import multiprocessing
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pytest
 
@@ -26,7 +21,7 @@ from seqtrain.errors import (
     AlignerUnavailableError,
 )
 from sprint_bridge.server import AlignerServer
-from tests.bridge.toy import TOPOLOGY, builder, serve, write_config
+from tests.bridge.toy import TOPOLOGY, builder, serve
 
 SLACK = 2.0  # seconds beyond the deadline, for a busy machine
 
@@ -58,7 +53,9 @@ def test_a_server_that_never_answers(silent: str) -> None:
 def test_no_server(address: str) -> None:
     with AlignerClient(address, timeout=0.5) as client:
         began = time.monotonic()
-        with pytest.raises(AlignerUnavailableError, match=r"not reachable for \d\.\d s.*is the service running"):
+        with pytest.raises(
+            AlignerUnavailableError, match=r"not reachable for \d\.\d s.*is the service running"
+        ):
             client.automata(["a"])
         assert 0.4 < time.monotonic() - began < 0.5 + SLACK
         with pytest.raises(AlignerUnavailableError, match="no health"):
@@ -73,56 +70,6 @@ def test_a_server_that_is_loading(address: str) -> None:
         assert time.monotonic() - began < 0.4 + SLACK
         with pytest.raises(AlignerUnavailableError, match="the server is loading"):
             client.automata(["toy/1"])
-
-
-def test_a_killed_service(tmp_path: Path) -> None:
-    config = tmp_path / "bridge.json"
-    config.write_text(json.dumps(write_config(tmp_path)))
-    address = f"unix:{tmp_path}/a.sock"
-    command = [sys.executable, "-m", "sprint_bridge", "serve", "--config", str(config)]
-    process = subprocess.Popen(
-        [*command, "--listen", address], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    try:
-        with AlignerClient(address, timeout=30.0) as client:
-            client.wait_until_ready()
-            first = client.automata(["toy/1", "toy/2"])
-
-            client_again = AlignerClient(address, timeout=1.0)
-            client_again.automata(["toy/1"])
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            began = time.monotonic()
-            with pytest.raises(AlignerUnavailableError, match="not reachable") as caught:
-                client_again.automata(["toy/4"])
-            assert time.monotonic() - began < 1.0 + SLACK
-            assert caught.value.target == address
-            client_again.close()
-
-            # Asked while it is away, answered when it is back: the socket left behind is no obstacle.
-            again: list[AlignerServer] = []
-            timer = threading.Timer(0.3, lambda: again.append(serve_same(tmp_path, address)))
-            timer.start()
-            second = client.automata(["toy/1", "toy/5"])
-            assert second[0].equal(first[0])
-            timer.join()
-            again[0].stop()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def serve_same(folder: Path, address: str) -> AlignerServer:
-    """A service in this process with the configuration of `write_config`."""
-    from sprint_bridge.backends.local import load_local_backend
-    from sprint_bridge.config import read_config
-
-    server = AlignerServer(listen=address)
-    server.start()
-    server.serve(load_local_backend(read_config(folder / "bridge.json").backend))
-    return server
 
 
 def test_a_restarted_service_is_found_again(server: AlignerServer, address: str) -> None:
