@@ -180,19 +180,16 @@ class RecipeRun:
 
     def align(self) -> None:
         """Aligns the held-out sets with both networks, and compares word boundaries with PocketSphinx's."""
-        texts = {u.id: u.text for u in self.corpus.utterances}
-        durations = {u.id: u.duration for u in self.corpus.utterances}
         aligned: dict[str, dict[str, Mapping[str, AlignedUtterance]]] = {}
         with self._service() as source:
             for stage in _ALIGNED:
-                for name in self.corpus.heldout:
+                for name, utterances in self.corpus.heldout.items():
                     found = force_align(
                         self._scored(stage, name),
+                        utterances,
                         builder=self._builder(stage),
                         # The service has the HMM's automata; CTC's topology is our own affair.
                         source=source if stage == "hmm" else None,
-                        texts=texts,
-                        durations=durations,
                         frame_shift=self.config.frame_shift,
                     )
                     aligned.setdefault(name, {})[stage] = found
@@ -207,6 +204,20 @@ class RecipeRun:
             for stage, aligned_by_stage in aligned[name].items():
                 values[stage] = asdict(agreement(reference, aligned_by_stage, tolerance=tolerance))
             self.results.update("boundaries", {name: values})
+
+    def aligned(self, stage: str, name: str) -> dict[str, AlignedUtterance]:
+        """A held-out set's words and phones in time, by the network of `stage` ("ctc", "hmm"), without the service.
+
+        Raises:
+            CheckpointError, DataError: that stage hasn't been trained to its end.
+        """
+        return force_align(
+            self._scored(stage, name),
+            self.corpus.heldout[name],
+            builder=self._builder(stage),
+            source=None,
+            frame_shift=self.config.frame_shift,
+        )
 
     def score(self) -> None:
         """Decodes the held-out sets with both networks and prints the table."""
