@@ -29,14 +29,7 @@ def stage_tracks(
     The occupancies are the labels' posteriors given the transcript: summed over all paths, not the best one's.
     """
     texts = {u.id: u.text for u in utterances}
-    aligned = force_align(
-        scored,
-        builder=builder,
-        source=source,
-        texts=texts,
-        durations={u.id: u.duration for u in utterances},
-        frame_shift=frame_shift,
-    )
+    aligned = force_align(scored, utterances, builder=builder, source=source, frame_shift=frame_shift)
     tracks = {}
     for batch in scored.batches():
         automata = (
