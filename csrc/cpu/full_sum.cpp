@@ -130,7 +130,13 @@ class FullSumUtterance {
     Exponent* __restrict exponent = emission_exponent(slot);
     if (problem.scores.dtype == dtype_of<Real>()) {
       const Real* __restrict scores = reinterpret_cast<const Real*>(row);
-      for (int64_t m = 0; m < arrivals; m++) mantissa[m] = scores[label[m] * stride];
+      // A few elements of each row are read: no hardware prefetcher sees them coming.  Past the last frame this asks
+      // for what isn't there, which costs nothing.
+      const int64_t ahead = 2 * problem.scores.stride_frame;
+      for (int64_t m = 0; m < arrivals; m++) {
+        __builtin_prefetch(scores + ahead + label[m] * stride);
+        mantissa[m] = scores[label[m] * stride];
+      }
     } else {
       for (int64_t m = 0; m < arrivals; m++) mantissa[m] = load<Real>(row, problem.scores.dtype, label[m] * stride);
     }

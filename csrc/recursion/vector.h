@@ -1,4 +1,4 @@
-// Vectors of one cache line in the compiler's own vector types: the same code for every architecture level.
+// Vectors in the compiler's own vector types, as wide as the architecture level's registers: the same code for all.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,13 @@
 
 namespace seqtrain {
 
+#if defined(__AVX512F__)
 constexpr int64_t vector_bytes = 64;
+#elif defined(__AVX2__)
+constexpr int64_t vector_bytes = 32;
+#else
+constexpr int64_t vector_bytes = 16;
+#endif
 
 template <class Real>
 struct VectorOf;
