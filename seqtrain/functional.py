@@ -140,8 +140,10 @@ def full_sum(
         p.values, p.offsets, p.lengths, *p.automata, anchor, gradient_out, with_scores, with_weights, on_infeasible
     )  # fmt: skip
     if torch.compiler.is_compiling():
-        return full_sum_op(*arguments)[0]
+        compiled: torch.Tensor = full_sum_op(*arguments)[0]
+        return compiled
     try:
+        value: torch.Tensor
         value, *_, status = full_sum_op(*arguments)
     except InfeasibleError as error:
         raise error.with_tags(p.tags) from None
@@ -188,8 +190,10 @@ def posteriors(
     p = _prepare(scores, lengths, fsa, on_infeasible)
     arguments = (p.values, p.offsets, p.lengths, *p.automata, on_infeasible)
     if torch.compiler.is_compiling():
-        return posteriors_op(*arguments)[0]
+        compiled: torch.Tensor = posteriors_op(*arguments)[0]
+        return compiled
     try:
+        dense: torch.Tensor
         dense, _, status = posteriors_op(*arguments)
     except InfeasibleError as error:
         raise error.with_tags(p.tags) from None
@@ -216,7 +220,8 @@ def best_path(
     max_frames = p.values.shape[1] if p.offsets is None else longest
     arguments = (p.values, p.offsets, p.lengths, *p.automata, max_frames, on_infeasible)
     if torch.compiler.is_compiling():
-        return Alignment(*best_path_op(*arguments)[:4], lengths)
+        score, labels, states, arcs, _ = best_path_op(*arguments)
+        return Alignment(score, labels, states, arcs, lengths)
     try:
         score, labels, states, arcs, status = best_path_op(*arguments)
     except InfeasibleError as error:

@@ -42,6 +42,14 @@ def _scaled(
     return scores - (prior_scale * log_prior).to(scores)
 
 
+def _with_scaled_weights(fsa: FsaBatch | Fsa, tdp_scale: float) -> FsaBatch | Fsa:
+    if tdp_scale == 1.0:
+        return fsa
+    if isinstance(fsa, Fsa):
+        return FsaBatch.from_list([fsa]).scale_weights(tdp_scale)[0]
+    return fsa.scale_weights(tdp_scale)
+
+
 def fast_baum_welch_loss(
     log_probs: Scores,
     lengths: torch.Tensor,
@@ -90,8 +98,13 @@ def fast_baum_welch_loss(
         )
     else:
         scores = _scaled(log_probs, am_scale, log_prior, prior_scale)
-    scaled = fsa if tdp_scale == 1.0 else fsa.scale_weights(tdp_scale)
-    values = full_sum(scores, lengths, scaled, on_infeasible=on_infeasible, infeasible=infeasible)
+    values = full_sum(
+        scores,
+        lengths,
+        _with_scaled_weights(fsa, tdp_scale),
+        on_infeasible=on_infeasible,
+        infeasible=infeasible,
+    )
     return reduce(-values, reduction, lengths=lengths)
 
 

@@ -36,7 +36,8 @@ class Automata(NamedTuple):
     num_states: torch.Tensor
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
+        """G."""
         return self.starts.shape[0]
 
     def for_kernels(self) -> Automata:
@@ -54,7 +55,7 @@ class Automata(NamedTuple):
 
     def argument(self) -> GraphsArgument:
         return (
-            self.count,
+            self.size,
             self.arcs.data_ptr(),
             self.weights.data_ptr(),
             self.arc_offsets.data_ptr(),
@@ -76,7 +77,7 @@ class Summary(NamedTuple):
 
 def summarize(automata: Automata) -> Summary:
     """Looks at structure and forbidden arcs alone; costs about what one frame of the recursion does."""
-    count = automata.count
+    count = automata.size
     summary = Summary(*(torch.full((count,), -1, dtype=torch.int64) for _ in range(3)))
     KERNELS.summarize(automata.argument(), *(field.data_ptr() for field in summary), torch.get_num_threads())
     return summary

@@ -71,12 +71,12 @@ def _forward(
     status, items = infeasible_items(summary, lengths)
     arguments.raise_infeasible(items, on_infeasible)
 
-    shared = automata.count == 1
-    width = int(summary.labels.max()) if automata.count else 0
+    shared = automata.size == 1
+    width = int(summary.labels.max()) if automata.size else 0
     dtype = arguments.arithmetic_dtype(scores)
     value = torch.zeros(batch, dtype=torch.float64)
     occupancies = torch.empty((*scores.shape[:-1], width) if with_scores_gradient else (0,), dtype=dtype)
-    columns = torch.full((automata.count, width), -1, dtype=torch.int64)
+    columns = torch.full((automata.size, width), -1, dtype=torch.int64)
     per_arc = (batch, arcs.shape[0]) if shared else (arcs.shape[0],)
     per_final = (batch, final_states.shape[0]) if shared else (final_states.shape[0],)
     arc_occupancies = torch.zeros(per_arc if with_weights_gradient else (0,), dtype=torch.float64)

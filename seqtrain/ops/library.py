@@ -11,8 +11,11 @@ from seqtrain.errors import DerivativeError
 
 __all__ = ["LIBRARY", "refuse_derivative", "register"]
 
+_library: Any = torch.library.Library
+
 # The decorator torch.library.custom_op costs 100 µs a call; the library below 6.
-LIBRARY = torch.library.Library("seqtrain", "DEF")
+# Typed as Any: torch.library has no annotations.
+LIBRARY: Any = _library("seqtrain", "DEF")
 
 
 def register(schema: str, *, cpu: Callable[..., Any], fake: Callable[..., Any]) -> str:

@@ -1,0 +1,56 @@
+# make train   prepares the data, trains and reports: the main job
+# make test    the unit tests
+# make venv    what both share: .venv with torch, every extra, and the kernels compiled
+#
+# PYTHON      the interpreter to make .venv from, 3.10 or newer
+# TORCH       the torch to install
+# TORCH_INDEX where pip finds it, if not where it finds everything else: without a GPU, the address of PyTorch's index
+#             of CPU wheels saves gigabytes of CUDA libraries
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+
+bin := .venv/bin
+sources := pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
+
+.PHONY: train test venv lint types sanitize fuzz proto bench clean
+
+train: venv
+	$(bin)/python -m recipes.asterisk
+
+test: venv
+	$(bin)/python -m pytest
+
+venv: .venv/complete
+
+.venv/torch:
+	$(PYTHON) -m venv .venv
+	$(bin)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)" numpy
+	$(bin)/python -c "import torch; print('torch==' + torch.__version__.split('+')[0])" > .venv/constraints.txt
+	touch $@
+
+# Nothing that seqtrain needs may bring another torch.
+.venv/complete: .venv/torch $(sources)
+	$(bin)/pip install --quiet --constraint .venv/constraints.txt --editable ".[dev]"
+	touch $@
+
+lint: venv
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/clang-format --dry-run --Werror csrc/*.cpp csrc/*/*.cpp csrc/*/*.h
+
+types: venv
+	$(bin)/mypy
+
+sanitize:
+	tests/sanitizers/run
+
+fuzz: venv
+	$(bin)/python -m tests.fuzz.text_readers --seconds 60
+
+bench: venv
+	$(bin)/seqtrain bench
+
+clean:
+	rm -rf .venv build

@@ -1,0 +1,1 @@
+"""One file per figure: each prints its own table, with its peers in the same run."""
