@@ -1,0 +1,1 @@
+"""Guide pages, and the program that runs their examples."""

@@ -1,0 +1,57 @@
+"""Runs the Python examples of the README and of the pages here: `python -m docs.examples [PAGE …]`.
+
+The blocks of a page run in order in one namespace, as a reader would type them. A block that raises ends the run with
+its page and line.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["blocks", "main"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def blocks(text: str) -> Iterator[tuple[int, str]]:
+    """(first line, code) of each fenced block marked `python`."""
+    start, code = 0, list[str]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("```"):
+            if start:
+                yield start, "\n".join(code) + "\n"
+                start = 0
+            elif line.strip() == "```python":
+                start, code = number + 1, []
+        elif start:
+            code.append(line)
+
+
+def _run(page: Path) -> int:
+    namespace = {"__name__": "__main__"}
+    count = 0
+    for line, code in blocks(page.read_text()):
+        # Blank lines in front, so that a traceback names the page's own lines.
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
+        count += 1
+    return count
+
+
+def main(pages: list[str]) -> None:
+    """Runs the pages, or all of them."""
+    chosen = [Path(page) for page in pages] or [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+    total = 0
+    for page in chosen:
+        start = time.perf_counter()
+        count = _run(page)
+        total += count
+        print(f"{page.name}: {count} examples, {time.perf_counter() - start:.1f} s")
+    if total == 0:
+        sys.exit("no examples found")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
