@@ -27,8 +27,8 @@ SENTENCE_END = "</s>"
 class Bigram:
     """A bigram in backoff form; all values natural logarithms.
 
-    log p(w | h) = `bigrams[h, w]` where that is stored, else `backoffs[h]` (0 for a history never seen) + log
-    p(w), and log p(w) = `unigrams[w]`, or `floor` for a word never seen.
+    log p(w | h) = `floor` for a word never seen, whatever the history; else `bigrams[h, w]` where that is stored;
+    else `backoffs[h]` (0 for a history never seen) + `unigrams[w]`.
 
     A stored bigram is never smaller than the backoff alternative (interpolation guarantees it), so a decoder
     that takes the larger of both, without comparing, is exact.
@@ -40,13 +40,15 @@ class Bigram:
     floor: float
 
     def unigram(self, word: str) -> float:
-        """log p(word)."""
+        """log p(word); `floor` for a word never seen."""
         return self.unigrams.get(word, self.floor)
 
     def log_prob(self, word: str, history: str) -> float:
         """log p(word | history); `history` may be `SENTENCE_START`, `word` may be `SENTENCE_END`."""
+        if word not in self.unigrams:
+            return self.floor
         stored = self.bigrams.get((history, word))
-        return stored if stored is not None else self.backoffs.get(history, 0.0) + self.unigram(word)
+        return stored if stored is not None else self.backoffs.get(history, 0.0) + self.unigrams[word]
 
     def score(self, words: Sequence[str]) -> float:
         """log p of a whole sentence, its end included."""
@@ -65,11 +67,12 @@ class Bigram:
         return math.exp(-sum(self.score(s) for s in sentences) / events)
 
 
-def witten_bell(sentences: Iterable[Sequence[str]], *, floor: float = math.log(1e-5)) -> Bigram:
+def witten_bell(sentences: Iterable[Sequence[str]], *, floor: float = math.log(1e-3)) -> Bigram:
     """Estimates a bigram from `sentences`, each a sequence of words.
 
-    `floor` is log p(w) of a word that the sentences don't hold ("open" vocabulary: such words can be
-    recognized, at the price of the floor). It is not taken from the other words' mass.
+    `floor` is log p(w | h) of a word that the sentences don't hold ("open" vocabulary: such words can be recognized,
+    at the price of the floor). It is not taken from the other words' mass. The default, a thousandth, is about one
+    over the size of a small vocabulary.
 
     Raises:
         ArgumentError: no sentence, a plain string in place of a sequence of words, a word named like a

@@ -4,9 +4,11 @@
 "a word has just ended here". The last frame of word w leads, besides staying in the word, to
 
 * the node of history w, which has an arc into each word v that was seen after w, weighted log p(v | w), and
-* the backoff node, weighted with log backoff(w), which has an arc into every word v, weighted log p(v).
+* the backoff node, weighted with log backoff(w), which has an arc into every word v that was seen, weighted log p(v),
+and
+* the node before unseen words, which has an arc into each of them, weighted with the floor.
 
-Both nodes have a twin that is reached through the gap between two words (silence, or blank). The size is
+Each node has a twin that is reached through the gap between two words (silence, or blank). The size is
 O(states + bigrams) and not O(words²), and the best path is the exact Viterbi solution: a stored bigram of
 `Bigram` is never below its backoff alternative, so the maximum over both arcs is log p(v | w).
 """
@@ -109,12 +111,16 @@ class _Entry(NamedTuple):
 
 
 class _Node(NamedTuple):
-    """`history` None is the backoff node; `label` is the last label before the node, None behind a gap."""
+    """`history` None is the backoff node, `_UNSEEN` that before unseen words; `label` is the last label before the
+    node, None behind a gap."""
 
     history: str | None
     label: int | None
     gap: bool
 
+
+# No word is called that.
+_UNSEEN = ""
 
 # The node behind the gap at the end of the utterance.
 _END = _Node(SENTENCE_END, None, gap=True)
@@ -265,6 +271,8 @@ def _add_words(
     entries: list[list[_Entry]] = [[] for _ in words]
     for p in pronunciations:
         exits = [(_Node(None, None, gap=False), model.backoff(p.word))]
+        if model.has_unseen:
+            exits.append((_Node(_UNSEEN, None, gap=False), 0.0))
         if p.word in model.followers or p.word in model.ends:
             exits.append((_Node(p.word, None, gap=False), 0.0))
         acceptor = _Acceptor(p.acceptor, f"the pronunciation of {p.word!r}")
@@ -339,8 +347,11 @@ class _Model:
                 self.ends[history] = lm_scale * log_prob
             elif word in index:
                 self.followers.setdefault(history, []).append((index[word], lm_scale * log_prob + word_score))
-        self._all = [(i, self._unigram(word) + word_score) for i, word in enumerate(words)]
         self._first = [(i, self._first_word(word) + word_score) for i, word in enumerate(words)]
+        weights = [(word, (i, self._unigram(word) + word_score)) for i, word in enumerate(words)]
+        seen = words if bigram is None else bigram.unigrams
+        self._seen = [weight for word, weight in weights if word in seen]
+        self._unseen = [weight for word, weight in weights if word not in seen]
 
     def _unigram(self, word: str) -> float:
         return 0.0 if self._bigram is None else self._scale * self._bigram.unigram(word)
@@ -348,12 +359,18 @@ class _Model:
     def _first_word(self, word: str) -> float:
         return 0.0 if self._bigram is None else self._scale * self._bigram.log_prob(word, SENTENCE_START)
 
+    @property
+    def has_unseen(self) -> bool:
+        return bool(self._unseen)
+
     def backoff(self, word: str) -> float:
         return 0.0 if self._bigram is None else self._scale * self._bigram.backoffs.get(word, 0.0)
 
     def successors(self, history: str | None) -> list[tuple[int, float]]:
         if history is None:
-            return self._all
+            return self._seen
+        if history == _UNSEEN:
+            return self._unseen
         return self._first if history == SENTENCE_START else self.followers.get(history, [])
 
     def end(self, history: str | None) -> float | None:
