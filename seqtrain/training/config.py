@@ -126,7 +126,7 @@ class DecodingConfig:
 
     lm_scale: float = 1.0
     word_score: float = 0.0
-    unseen_probability: float = 1e-5
+    unseen_probability: float = 1e-3
 
     def __post_init__(self) -> None:
         _positive(self, "lm_scale", "unseen_probability")
