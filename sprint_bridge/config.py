@@ -21,7 +21,7 @@ class Limits:
     max_batch: int = 1024
     max_name_length: int = 1024
     max_orthography_length: int = 65536
-    max_concurrent_calls: int = 64
+    max_concurrent_calls: int = 256
     max_request_bytes: int = 16 << 20
 
 

@@ -19,7 +19,7 @@ __all__ = ["Connection"]
 T = TypeVar("T")
 
 _FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
+_LONGEST_PAUSE = 0.25
 
 # grpc's core runs threads of its own, which a forked child doesn't have: whoever calls it there waits for
 # ever. So this remembers which process woke it.
@@ -125,9 +125,13 @@ class Connection:
                     options=[
                         ("grpc.max_receive_message_length", self._max_response_bytes),
                         ("grpc.max_send_message_length", -1),
-                        # A restarted service is found again in well under a second.
+                        # While the core waits to connect again, every call fails at once. So it waits no
+                        # longer than a call does between its own attempts: a restarted service is found
+                        # again in well under a second, and also by a call with a short deadline.
                         ("grpc.initial_reconnect_backoff_ms", 100),
-                        ("grpc.max_reconnect_backoff_ms", 1000),
+                        ("grpc.max_reconnect_backoff_ms", 200),
+                        # An aligner is never behind a web proxy, whatever the environment says.
+                        ("grpc.enable_http_proxy", 0),
                         # An rpc has its own retries here, with errors that say what happened.
                         ("grpc.enable_retries", 0),
                         # Channels of one process with equal options share a connection by default; then one

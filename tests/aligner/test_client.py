@@ -14,6 +14,7 @@ from seqtrain.aligner.server_info import ServerInfo
 from seqtrain.errors import AlignerError, AlignerItemError, ArgumentError
 from seqtrain.fsa import FsaBatch
 from sprint_bridge.config import Limits
+from sprint_bridge.ping import ping
 from sprint_bridge.server import AlignerServer
 from tests.bridge.toy import builder, serve
 
@@ -98,6 +99,18 @@ def test_going_on_without_what_has_no_automaton(client: AlignerClient) -> None:
     assert partial.errors[1].words == ("nine", "ten")
     nothing = client.automata_partial(["nix"])
     assert (len(nothing.automata), nothing.kept, len(nothing.errors)) == (0, (), 1)
+
+
+def test_tcp_on_this_host_and_never_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = serve("127.0.0.1:0")
+    with AlignerClient(server.target, timeout=10.0) as client:
+        assert equal(client.automata(TAGS[:3]), builder().automata(TAGS[:3]))
+    assert ping(server.target, timeout=10.0)["status"] == "serving"
+    server.stop()
 
 
 def test_alignments(address: str) -> None:
