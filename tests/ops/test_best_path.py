@@ -11,8 +11,8 @@ from hypothesis import strategies as hs
 import seqtrain as st
 from seqtrain.fsa import Fsa, FsaBatch
 from tests.fsa.strategies import automata, quick, score_tables
-from tests.ops.examples import DTYPES, TOPOLOGIES, random_batch, random_fsa, random_topology
 from tests.ops.exact import assert_best_path_exact
+from tests.ops.examples import DTYPES, TOPOLOGIES, random_batch, random_fsa, random_topology
 
 
 @quick

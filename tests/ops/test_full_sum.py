@@ -10,8 +10,8 @@ from hypothesis import strategies as hs
 
 from seqtrain.fsa import Fsa, FsaBatch
 from tests.fsa.strategies import automata, quick, score_tables
-from tests.ops.examples import DTYPES, TOPOLOGIES, random_batch, random_fsa, random_scores, random_topology
 from tests.ops.exact import assert_full_sum_exact
+from tests.ops.examples import DTYPES, TOPOLOGIES, random_batch, random_fsa, random_scores, random_topology
 
 
 @quick
