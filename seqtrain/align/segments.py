@@ -1,13 +1,13 @@
 """From one unit a frame to segments in time.
 
-Frame t covers the time from t · frame_shift to (t + 1) · frame_shift. A segment begins with the first frame
-of its unit and ends behind the last one; frames of no unit (silence, blank) inside a unit belong to it,
-others to no segment.
+Frame t covers the time from frame_offset + t · frame_shift to frame_offset + (t + 1) · frame_shift. A segment begins
+with the first frame of its unit and ends behind the last one; frames of no unit (silence, blank) inside a unit belong
+to it, others to no segment.
 
-With CTC the network decides by itself where a label shows: usually in one frame, somewhere within the phone.
-The same rule then gives a word that begins with the first frame of its first phone and ends behind the last
-frame of its last phone, typically too early by some tens of milliseconds; no blank frame is added, since
-nothing says which word it belongs to.
+With CTC the network decides by itself where a label shows: usually in one frame, somewhere within the phone or after
+it. The same rule then gives a word that begins with the first frame of its first phone and ends behind the last frame
+of its last phone, which may be some tens of milliseconds beside the truth; no blank frame is added, since nothing says
+which word it belongs to.
 """
 
 from __future__ import annotations
@@ -72,14 +72,18 @@ def segments(
     symbols: Sequence[str],
     *,
     frame_shift: float,
+    frame_offset: float = 0.0,
     frame_scores: Tensor | None = None,
 ) -> tuple[Segment, ...]:
     """One segment for each unit that has a frame, in order of time.
 
     Args:
-        units: (T,) integers: which unit a frame belongs to, as an index into `symbols`; -1 for none. They
-        don't decrease. symbols: the names of the units, one for each *occurrence*: a word said twice stands
-        there twice. frame_shift: seconds between frames of the scores (subsampling included).
+        units: (T,) integers: which unit a frame belongs to, as an index into `symbols`; -1 for none. They don't
+            decrease.
+        symbols: the names of the units, one for each *occurrence*: a word said twice stands there twice.
+        frame_shift: seconds between frames of the scores (subsampling included).
+        frame_offset: seconds at which frame 0 begins; negative where frames are centred on the first feature of each
+            stride, say. What would lie before 0 is cut off.
         frame_scores: (T,) log score of each frame.
 
     Raises:
@@ -115,7 +119,8 @@ def segments(
         numbers.tolist(), frames[first].tolist(), (frames[last] + 1).tolist(), strict=True
     ):
         score = None if scores is None else float(scores[start:end].mean())
-        found.append(Segment(symbols[number], start, end, start * frame_shift, end * frame_shift, score))
+        start_s, end_s = (max(frame_offset + frame * frame_shift, 0.0) for frame in (start, end))
+        found.append(Segment(symbols[number], start, end, start_s, end_s, score))
     return tuple(found)
 
 

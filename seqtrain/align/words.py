@@ -50,6 +50,7 @@ def align_words(
     builder: AutomatonBuilder,
     *,
     frame_shift: float,
+    frame_offset: float = 0.0,
     automata: FsaBatch | None = None,
 ) -> list[AlignedUtterance]:
     """The best path of each utterance through the automaton of its text, as words and phones.
@@ -60,6 +61,7 @@ def align_words(
         transcripts: B of them.
         builder: lexicon and topology; CTC and HMM alike.
         frame_shift: seconds between two frames of the scores.
+        frame_offset: seconds at which frame 0 begins, see `segments`.
         automata: the automata of the texts, from a service that builds the same ones; None: `builder` builds
         them.
 
@@ -92,6 +94,7 @@ def align_words(
             transcript.text.split(),
             builder,
             frame_shift=frame_shift,
+            frame_offset=frame_offset,
             frame_scores=taken[b, :frames],
         )
         aligned.append(
@@ -108,6 +111,7 @@ def read_states(
     builder: AutomatonBuilder,
     *,
     frame_shift: float,
+    frame_offset: float = 0.0,
     frame_scores: Tensor | None = None,
 ) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
     """Words and phones along a path through automaton `index` of those that `states` describes.
@@ -118,7 +122,7 @@ def read_states(
         index: which of the texts.
         words: the words of that text.
         builder: names the phones.
-        frame_shift, frame_scores: see `segments`.
+        frame_shift, frame_offset, frame_scores: see `segments`.
     """
     entered = path.detach().cpu().long() + int(states.offsets[index])
     word, variant, phone = states.word[entered], states.variant[entered], states.phone[entered]
@@ -131,7 +135,8 @@ def read_states(
     names = [""] * len(numbers)
     for u, w, v, p in zip(*(x[shown].tolist() for x in (units, word, variant, phone)), strict=True):
         names[u] = builder.lexicon[words[w]][v].phonemes[p]
-    return (
-        segments(word, words, frame_shift=frame_shift, frame_scores=frame_scores),
-        segments(units, names, frame_shift=frame_shift, frame_scores=frame_scores),
+    word_segments, phone_segments = (
+        segments(unit, symbols, frame_shift=frame_shift, frame_offset=frame_offset, frame_scores=frame_scores)
+        for unit, symbols in ((word, words), (units, names))
     )
+    return word_segments, phone_segments

@@ -49,6 +49,13 @@ def add_parser(subparsers: Any) -> None:
     scores.add_argument(
         "--frame-shift", type=float, metavar="SECONDS", help="from one frame of the scores to the next"
     )
+    scores.add_argument(
+        "--frame-offset",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="where the first frame begins; default: 0",
+    )
     scores.add_argument("--topology", choices=("hmm", "ctc"), default="hmm", help="default: hmm")
     scores.add_argument("--states-per-phone", type=int, default=1, metavar="N", help="default: 1")
     scores.add_argument("--phone-loop", type=float, metavar="P", help="loop probability of a phone's state")
@@ -137,6 +144,7 @@ def _from_scores(args: argparse.Namespace) -> list[AlignedUtterance]:
             [Transcript(tag, texts[tag], len(scores[tag]) * args.frame_shift) for tag in part],
             builder,
             frame_shift=args.frame_shift,
+            frame_offset=args.frame_offset,
         )
     return aligned
 

@@ -185,6 +185,11 @@ class RecipeConfig:
         """Seconds from one output frame to the next."""
         return self.features.frame_shift_ms * self.model.stride / 1000
 
+    @property
+    def frame_offset(self) -> float:
+        """Seconds at which output frame 0 begins: it is centred on the first feature frame, not on its stride."""
+        return -self.features.frame_shift_ms * (self.model.stride - 1) / 2 / 1000
+
 
 def read_config(path: str | Path, assignments: Sequence[str] = ()) -> RecipeConfig:
     """A recipe's configuration from TOML, dotted keys reassigned by `key=value`.

@@ -21,6 +21,7 @@ def force_align(
     builder: AutomatonBuilder,
     source: AutomatonSource | None,
     frame_shift: float,
+    frame_offset: float = 0.0,
 ) -> dict[str, AlignedUtterance]:
     """Words and phones in time, by utterance.
 
@@ -30,6 +31,7 @@ def force_align(
         builder: says what the states of the automata stand for; `source`, where one is given, builds the same ones.
         source: an aligner service; None: the builder's own automata.
         frame_shift: seconds from one frame of the scores to the next.
+        frame_offset: seconds at which the first one begins.
 
     Raises:
         InfeasibleError: an utterance has fewer frames than its automaton needs.
@@ -44,6 +46,7 @@ def force_align(
             [by_id[tag] for tag in batch.tags],
             builder,
             frame_shift=frame_shift,
+            frame_offset=frame_offset,
             automata=None if source is None else source.automata(batch.tags),
         )
         found.update(zip(batch.tags, aligned, strict=True))

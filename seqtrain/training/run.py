@@ -191,6 +191,7 @@ class RecipeRun:
                         # The service has the HMM's automata; CTC's topology is our own affair.
                         source=source if stage == "hmm" else None,
                         frame_shift=self.config.frame_shift,
+                        frame_offset=self.config.frame_offset,
                     )
                     aligned.setdefault(name, {})[stage] = found
                     write_jsonl(self.workdir / "alignments" / f"{name}-{stage}.jsonl", found.values())
@@ -217,6 +218,7 @@ class RecipeRun:
             builder=self._builder(stage),
             source=None,
             frame_shift=self.config.frame_shift,
+            frame_offset=self.config.frame_offset,
         )
 
     def score(self) -> None:
@@ -258,6 +260,7 @@ class RecipeRun:
                     source=source if stage == "hmm" else None,
                     utterances=chosen,
                     frame_shift=self.config.frame_shift,
+                    frame_offset=self.config.frame_offset,
                 )
                 for tag, track in found.items():
                     tracks[tag].append(track)

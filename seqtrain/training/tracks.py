@@ -23,13 +23,16 @@ def stage_tracks(
     source: AutomatonSource | None,
     utterances: Sequence[Utterance],
     frame_shift: float,
+    frame_offset: float = 0.0,
 ) -> dict[str, AlignmentTrack]:
     """A track called `name` for each utterance of `scored`; arguments as those of `force_align`.
 
     The occupancies are the labels' posteriors given the transcript: summed over all paths, not the best one's.
     """
     texts = {u.id: u.text for u in utterances}
-    aligned = force_align(scored, utterances, builder=builder, source=source, frame_shift=frame_shift)
+    aligned = force_align(
+        scored, utterances, builder=builder, source=source, frame_shift=frame_shift, frame_offset=frame_offset
+    )
     tracks = {}
     for batch in scored.batches():
         automata = (
@@ -46,5 +49,6 @@ def stage_tracks(
                 occupancies=occupancies[row, : int(batch.lengths[row])],
                 labels=builder.inventory.labels,
                 frame_shift=frame_shift,
+                frame_offset=frame_offset,
             )
     return tracks

@@ -29,6 +29,13 @@ def test_score_is_the_mean_over_the_segment() -> None:
     assert found == Segment("a", 1, 4, 0.01, 0.04, -2.0)
 
 
+def test_times_begin_at_the_offset_and_never_before_the_recording() -> None:
+    found = segments([0, 0, 1], ["a", "b"], frame_shift=0.03, frame_offset=-0.01)
+    assert [s.start_s for s in found] == pytest.approx([0.0, 0.05])
+    assert [s.end_s for s in found] == pytest.approx([0.05, 0.08])
+    assert found[0].start_frame == 0
+
+
 def test_units_without_a_frame_have_no_segment() -> None:
     assert segments([], ["a"], frame_shift=0.01) == ()
     assert segments([-1, -1], ["a"], frame_shift=0.01) == ()

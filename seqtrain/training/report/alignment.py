@@ -159,9 +159,9 @@ def _draw_occupancies(canvas: _Canvas, track: AlignmentTrack) -> None:
     if not shown:
         return
     height = _ROW * len(shown)
-    covered = len(values) * track.frame_shift * canvas.scale
-    canvas.drawing.append(element("rect", x=0, y=canvas.y, width=covered, height=height, class_="ground"))
-    canvas.drawing.append(_image(heat(values[:, shown].T, _HEAT_COLOR), 0, canvas.y, covered, height))
+    left, covered = track.frame_offset * canvas.scale, len(values) * track.frame_shift * canvas.scale
+    canvas.drawing.append(element("rect", x=left, y=canvas.y, width=covered, height=height, class_="ground"))
+    canvas.drawing.append(_image(heat(values[:, shown].T, _HEAT_COLOR), left, canvas.y, covered, height))
     for row, v in enumerate(shown):
         canvas.name(track.labels[v], canvas.y + (row + 1) * _ROW - 1.5, "row")
     canvas.y += height + 2

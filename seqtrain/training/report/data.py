@@ -74,6 +74,7 @@ class AlignmentTrack:
         occupancies: (T, V) probability of each label in each frame, in [0, 1]; None for a track without.
         labels: V names of the columns. Those that never reach `threshold` are left out of the picture.
         frame_shift: seconds between two frames of `occupancies`.
+        frame_offset: seconds at which their frame 0 begins.
         threshold: see `labels`.
     """
 
@@ -83,6 +84,7 @@ class AlignmentTrack:
     occupancies: Tensor | None = None
     labels: tuple[str, ...] = ()
     frame_shift: float = 0.0
+    frame_offset: float = 0.0
     threshold: float = 0.1
 
 
