@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
+
 from seqtrain.errors import MissingDependencyError
 
 __all__ = ["cmudict_pronunciations"]
 
 
-def cmudict_pronunciations() -> dict[str, list[tuple[str, ...]]]:
+@functools.cache
+def cmudict_pronunciations() -> Mapping[str, list[tuple[str, ...]]]:
     """The first pronunciation of each word of cmudict, in its 39 phones without stress.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recipes.digits.speech import Synthesizer
+from recipes.digits.speech import Synthesizer, synthesizer
 from recipes.pronunciations import cmudict_pronunciations
 from seqtrain.align.resample import resample
 from seqtrain.data import Corpus, Utterance, audio_duration, generator, read_corpus, write_audio, write_corpus
@@ -76,14 +76,14 @@ def prepare(folder: Path, options: Mapping[str, Any], console: Console) -> Corpu
         console.say(f"taking the synthetic digits from {folder}")
         return read_corpus(folder)
 
-    synthesizer = Synthesizer()
+    engine = synthesizer()
     parts = {}
     plan = (("train", settings.train, _TRAINING_VARIANTS), ("unseen", settings.heldout, _UNSEEN_VARIANTS))
     with console.progress("synthesis", total=settings.train + settings.heldout) as progress:
         for part, count, variants in plan:
             utterances = []
             for index in range(count):
-                utterances.append(_utterance(synthesizer, folder, f"{part}-{index:04d}", variants, settings))
+                utterances.append(_utterance(engine, folder, f"{part}-{index:04d}", variants, settings))
                 progress.update(progress.done + 1)
             parts[part] = tuple(utterances)
     pronunciations = cmudict_pronunciations()
@@ -101,7 +101,7 @@ def prepare(folder: Path, options: Mapping[str, Any], console: Console) -> Corpu
 
 
 def _utterance(
-    synthesizer: Synthesizer, folder: Path, name: str, variants: tuple[str, ...], settings: Options
+    engine: Synthesizer, folder: Path, name: str, variants: tuple[str, ...], settings: Options
 ) -> Utterance:
     random = generator(settings.seed, name)
 
@@ -110,8 +110,8 @@ def _utterance(
 
     text = " ".join(_DIGITS[integer(0, 9)] for _ in range(integer(settings.shortest, settings.longest)))
     voice = f"{_ACCENTS[integer(0, len(_ACCENTS) - 1)]}+{variants[integer(0, len(variants) - 1)]}"
-    samples = synthesizer(text, voice=voice, rate=integer(140, 220), pitch=integer(30, 70))
-    samples = resample(samples, synthesizer.sample_rate, settings.sample_rate)
+    samples = engine(text, voice=voice, rate=integer(140, 220), pitch=integer(30, 70))
+    samples = resample(samples, engine.sample_rate, settings.sample_rate)
     noise = torch.randn(len(samples), generator=random).numpy() * 10 ** (settings.noise / 20)
     audio = folder / "audio" / f"{name}.wav"
     write_audio(audio, np.clip(samples + noise, -1.0, 1.0).astype(np.float32), settings.sample_rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from seqtrain.errors import DataError, MissingDependencyError
 
-__all__ = ["Synthesizer"]
+__all__ = ["Synthesizer", "synthesizer"]
 
 # From espeak-ng's speak_lib.h.
 _RETRIEVAL = 1  # samples go to the callback, not to a sound device
@@ -22,8 +23,14 @@ _DONT_EXIT = 0x8000  # on a broken installation return an error instead of endin
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
+@functools.cache
+def synthesizer() -> Synthesizer:
+    """The synthesizer of this process: the engine is global, and hangs when it is started twice."""
+    return Synthesizer()
+
+
 class Synthesizer:
-    """Turns text into speech. The engine is global: make one in a process, and use it from one thread.
+    """Turns text into speech; to be had from `synthesizer()`, and used from one thread.
 
     The same text doesn't give the very same samples twice, so what must be reproducible has to be kept.
 
@@ -37,6 +44,7 @@ class Synthesizer:
             import espeakng_loader
         except ImportError as error:
             raise MissingDependencyError("espeakng-loader", extra="recipes") from error
+        self._variants = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         data = Path(espeakng_loader.get_data_path())
         self.sample_rate = int(self._library.espeak_Initialize(_RETRIEVAL, 0, str(data).encode(), _DONT_EXIT))
@@ -59,8 +67,10 @@ class Synthesizer:
         Raises:
             DataError: there is no such voice, or the engine refuses the text.
         """
-        # On an unknown variant the engine says so and goes on with the voice it had.
-        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+        # An unknown variant the engine passes over in silence, for an unknown language it keeps the voice it had.
+        variant = voice.partition("+")[2]
+        known = not variant or (self._variants / variant).is_file()
+        if not known or self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise DataError(f"espeak-ng has no voice {voice!r}")
         self._library.espeak_SetParameter(_RATE, rate, 0)
         self._library.espeak_SetParameter(_PITCH, pitch, 0)
