@@ -17,9 +17,8 @@ __all__ = ["BoundaryAgreement", "compare_boundaries"]
 class BoundaryAgreement:
     """Agreement over `words` words.
 
-    `starts_within` and `ends_within` are the fractions of words whose start and end differ by at most
-    `tolerance` seconds; `start_offset` and `end_offset` the medians of hypothesis minus reference in seconds
-    (negative: early).
+    `starts_within` and `ends_within` are the fractions of words whose start and end differ by at most `tolerance`
+    seconds; `start_offset` and `end_offset` the medians of hypothesis minus reference in seconds (negative: early).
     """
 
     words: int
@@ -45,8 +44,7 @@ def compare_boundaries(
 ) -> BoundaryAgreement:
     """Compares the words of each utterance, in order; both must hold the same words.
 
-    Times are compared with half a microsecond to spare, so that a difference of exactly `tolerance` counts as
-    within.
+    Times are compared with half a microsecond to spare, so that a difference of exactly `tolerance` counts as within.
 
     Raises:
         ArgumentError: different numbers of utterances, different words in one of them, or no word at all.

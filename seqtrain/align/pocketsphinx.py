@@ -25,8 +25,8 @@ class PocketSphinxAligner:
     """Aligns words with PocketSphinx' US English model (16 kHz, frames of 10 ms).
 
     Args:
-        pronunciations: word → phones (the 39 of cmudict, without stress), for words that PocketSphinx'
-            dictionary lacks; its own pronunciations, all variants, come first.
+        pronunciations: word → phones (the 39 of cmudict, without stress), for words that PocketSphinx' dictionary
+            lacks; its own pronunciations, all variants, come first.
 
     Raises:
         MissingDependencyError: pocketsphinx isn't installed.
@@ -55,8 +55,8 @@ class PocketSphinxAligner:
             utterance: its name, for error messages.
 
         Raises:
-            LexiconError: neither PocketSphinx nor `pronunciations` has a word, or a pronunciation has a phone
-                that the model doesn't.
+            LexiconError: neither PocketSphinx nor `pronunciations` has a word, or a pronunciation has a phone that
+                the model doesn't.
             AlignerItemError: PocketSphinx finds no path through the recording.
         """
         words = text.split()

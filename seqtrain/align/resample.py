@@ -13,8 +13,8 @@ __all__ = ["resample"]
 def resample(samples: NDArray[np.float32], source_rate: int, target_rate: int) -> NDArray[np.float32]:
     """Band-limited resampling by the discrete Fourier transform: the spectrum is cut, or zero-padded.
 
-    The recording is taken as periodic, so what stands at its very end may ring into its start: fine for
-    speech with silence around it. The result has round(N * target_rate / source_rate) samples.
+    The recording is taken as periodic, so what stands at its very end may ring into its start: fine for speech with
+    silence around it. The result has round(N * target_rate / source_rate) samples.
 
     Args:
         samples: (N,) float32.

@@ -6,8 +6,8 @@ to it, others to no segment.
 
 With CTC the network decides by itself where a label shows: usually in one frame, somewhere within the phone or after
 it. The same rule then gives a word that begins with the first frame of its first phone and ends behind the last frame
-of its last phone, which may be some tens of milliseconds beside the truth; no blank frame is added, since nothing says
-which word it belongs to.
+of its last phone, which may be some tens of milliseconds beside the truth; no blank frame is added, since nothing
+says which word it belongs to.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Units = Tensor | NDArray[np.integer] | Sequence[int]
 class Segment:
     """A unit's stretch of time.
 
-    Frames `start_frame` … `end_frame - 1`, seconds `start_s` … `end_s`. `score` is the mean natural-log score
-    of its frames, None where no scores were given.
+    Frames `start_frame` … `end_frame - 1`, seconds `start_s` … `end_s`. `score` is the mean natural-log score of its
+    frames, None where no scores were given.
     """
 
     symbol: str
@@ -50,8 +50,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class AlignedUtterance:
-    """The words and phones of an utterance in time; `score` is the log score of the whole path where
-    known."""
+    """The words and phones of an utterance in time; `score` is the log score of the whole path where known."""
 
     id: str
     duration_s: float
@@ -87,8 +86,8 @@ def segments(
         frame_scores: (T,) log score of each frame.
 
     Raises:
-        ArgumentError: `frame_shift` isn't positive, a unit is no index into `symbols` or stands after a later
-        one. ShapeError: the shapes don't fit each other.
+        ArgumentError: `frame_shift` isn't positive, a unit is no index into `symbols` or stands after a later one.
+        ShapeError: the shapes don't fit each other.
     """
     if not (frame_shift > 0.0 and math.isfinite(frame_shift)):
         raise ArgumentError(
@@ -127,8 +126,8 @@ def segments(
 def ctc_units(labels: Units, *, blank: int = 0) -> NDArray[np.int64]:
     """(T,) which target each frame of a CTC label path belongs to, counted from 0; -1 for blank.
 
-    A frame begins the next target where its label is no blank and differs from the frame before. Entries
-    below 0 (the padding of `Alignment.labels`) are read as blank.
+    A frame begins the next target where its label is no blank and differs from the frame before. Entries below 0 (the
+    padding of `Alignment.labels`) are read as blank.
     """
     label = _integers(labels, "labels")
     shown = (label != blank) & (label >= 0)

@@ -56,22 +56,21 @@ def align_words(
     """The best path of each utterance through the automaton of its text, as words and phones.
 
     Args:
-        scores: (B, T, V) per-frame label scores (natural log, larger is better) in the columns of
-        `builder.inventory`. lengths: (B,) frames of each utterance.
+        scores: (B, T, V) per-frame label scores (natural log, larger is better) in the columns of `builder.inventory`.
+        lengths: (B,) frames of each utterance.
         transcripts: B of them.
         builder: lexicon and topology; CTC and HMM alike.
         frame_shift: seconds between two frames of the scores.
         frame_offset: seconds at which frame 0 begins, see `segments`.
-        automata: the automata of the texts, from a service that builds the same ones; None: `builder` builds
-        them.
+        automata: the automata of the texts, from a service that builds the same ones; None: `builder` builds them.
 
     Returns:
-        For each utterance its words and phones; the score of a segment is the mean of the path's label scores
-        over its frames, that of the utterance the score of the whole path.
+        For each utterance its words and phones; the score of a segment is the mean of the path's label scores over
+        its frames, that of the utterance the score of the whole path.
 
     Raises:
-        OutOfVocabularyError: the lexicon lacks a word. InfeasibleError: an utterance is too short for its
-        text. ShapeError: not as many transcripts as scores.
+        OutOfVocabularyError: the lexicon lacks a word. InfeasibleError: an utterance is too short for its text.
+        ShapeError: not as many transcripts as scores.
     """
     if len(transcripts) != scores.shape[0]:
         raise ShapeError(

@@ -1,5 +1,4 @@
-"""Decoding without a lattice, and error rates: greedy CTC, phone loop, word loop with a bigram; PER and
-WER."""
+"""Decoding without a lattice, and error rates: greedy CTC, phone loop, word loop with a bigram; PER and WER."""
 
 from seqtrain.decoding.bigram import Bigram, witten_bell
 from seqtrain.decoding.error_rates import EditCounts, ErrorRate, count_edits, error_rate

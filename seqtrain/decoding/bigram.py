@@ -3,9 +3,8 @@
     p(w)     = (c(w) + N1+(·) / (V + 1)) / (c(·) + N1+(·))
     p(w | h) = (c(h, w) + N1+(h ·) · p(w)) / (c(h ·) + N1+(h ·))
 
-with c the counts, N1+(h ·) the number of different words seen after h, V = N1+(·) the number of different
-words seen, and one share of the uniform part left for unseen words (Witten & Bell 1991; Chen & Goodman 1998,
-section 2.4).
+with c the counts, N1+(h ·) the number of different words seen after h, V = N1+(·) the number of different words seen,
+and one share of the uniform part left for unseen words (Witten & Bell 1991; Chen & Goodman 1998, section 2.4).
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class Bigram:
     log p(w | h) = `floor` for a word never seen, whatever the history; else `bigrams[h, w]` where that is stored;
     else `backoffs[h]` (0 for a history never seen) + `unigrams[w]`.
 
-    A stored bigram is never smaller than the backoff alternative (interpolation guarantees it), so a decoder
-    that takes the larger of both, without comparing, is exact.
+    A stored bigram is never smaller than the backoff alternative (interpolation guarantees it), so a decoder that
+    takes the larger of both, without comparing, is exact.
     """
 
     unigrams: Mapping[str, float]
@@ -75,8 +74,8 @@ def witten_bell(sentences: Iterable[Sequence[str]], *, floor: float = math.log(1
     over the size of a small vocabulary.
 
     Raises:
-        ArgumentError: no sentence, a plain string in place of a sequence of words, a word named like a
-            sentence boundary, or a `floor` above 0.
+        ArgumentError: no sentence, a plain string in place of a sequence of words, a word named like a sentence
+            boundary, or a `floor` above 0.
     """
     if not floor <= 0.0:
         raise ArgumentError(f"floor is a log probability and can't be {floor}", argument="floor")

@@ -53,7 +53,7 @@ class EditCounts:
 class ErrorRate:
     """An error rate over a set of utterances.
 
-    `total` holds the summed counts, `utterances` the counts of each one, in the order given. `str()` gives
+    `total` holds the summed counts, `utterances` the counts of each one, in the order given. Its `str()` reads
     ``9.64 % (149 of 1545: 92 sub, 23 ins, 34 del)``.
     """
 

@@ -1,5 +1,4 @@
-"""Greedy CTC decoding: the best label of each frame, repeats collapsed, blanks removed (Graves et al.
-2006)."""
+"""Greedy CTC decoding: the best label of each frame, repeats collapsed, blanks removed (Graves et al. 2006)."""
 
 from __future__ import annotations
 

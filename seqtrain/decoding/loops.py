@@ -1,5 +1,4 @@
-"""Word loops and phone loops with the topology of an `AutomatonBuilder`: what was trained is what is
-decoded."""
+"""Word loops and phone loops with the topology of an `AutomatonBuilder`: what was trained is what is decoded."""
 
 from __future__ import annotations
 
@@ -29,8 +28,8 @@ def word_loop(
     Args:
         builder: lexicon and topology; the columns of the scores are its `inventory`.
         words: the vocabulary; None is the whole lexicon. A word may stand there twice.
-        bigram: the language model; None gives every word and the end the weight 0. Words that it holds and
-            the vocabulary doesn't can't be recognized; words that it never saw cost its floor.
+        bigram: the language model; None gives every word and the end the weight 0. Words that it holds and the
+            vocabulary doesn't can't be recognized; words that it never saw cost its floor.
         lm_scale: factor on the language model's log probabilities, positive.
         word_score: added at each word (positive favours many short words).
 
@@ -112,8 +111,7 @@ def _silence(silence: Silence | None) -> Gap | None:
 
 
 def _ctc_phones(labels: Sequence[int], blank: int) -> Fsa:
-    """Labels with blanks between them but none around: state 2u - 1 is label u, state 2u the blank behind
-    it."""
+    """Labels with blanks between them but none around: state 2u - 1 is label u, state 2u the blank behind it."""
     arcs = []
     for u, label in enumerate(labels, start=1):
         state = 2 * u - 1

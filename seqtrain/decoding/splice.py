@@ -1,16 +1,17 @@
 """The word loop: one automaton that accepts any sequence of words, weighted with a bigram.
 
-`Fsa` has no epsilon arcs, so the usual null nodes between words are folded into the arcs. A node stands for
-"a word has just ended here". The last frame of word w leads, besides staying in the word, to
+`Fsa` has no epsilon arcs, so the usual null nodes between words are folded into the arcs. A node stands for "a word
+has just ended here". The last frame of word w leads, besides staying in the word, to
 
 * the node of history w, which has an arc into each word v that was seen after w, weighted log p(v | w), and
 * the backoff node, weighted with log backoff(w), which has an arc into every word v that was seen, weighted log p(v),
 and
 * the node before unseen words, which has an arc into each of them, weighted with the floor.
 
-Each node has a twin that is reached through the gap between two words (silence, or blank). The size is
-O(states + bigrams) and not O(words²), and the best path is the exact Viterbi solution: a stored bigram of
-`Bigram` is never below its backoff alternative, so the maximum over both arcs is log p(v | w).
+Each node has a twin that is reached through the gap between two words (silence, or blank). The size is O(states +
+bigrams) and not O(words²); with CTC's rule about equal neighbours, each node stands there once for each last label. The
+best path is the exact Viterbi solution: a stored bigram of `Bigram` is never below its backoff alternative, so the
+maximum over both arcs is log p(v | w).
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ class WordAcceptor:
 class Gap:
     """What may stand once before the first word, between two words and after the last: silence, or blanks.
 
-    The choice for a gap pays `present`, that against it `absent`; at both ends of the utterance (and, without
-    any word, for the only choice) `edge_present` and `edge_absent`, natural-log weights all. `acceptor` is
-    under the same rules as that of a word.
+    The choice for a gap pays `present`, that against it `absent`; at both ends of the utterance (and, without any
+    word, for the only choice) `edge_present` and `edge_absent`, natural-log weights all. `acceptor` is under the same
+    rules as that of a word.
     """
 
     acceptor: Fsa
@@ -65,8 +66,8 @@ class Gap:
 class WordLoop:
     """An automaton over words, with what each arc means.
 
-    `word_of_arc` (A,) int64 is the index into `words`, -1 in a gap; `starts_word` (A,) bool marks the arcs
-    that consume the first frame of a word.
+    `word_of_arc` (A,) int64 is the index into `words`, -1 in a gap; `starts_word` (A,) bool marks the arcs that
+    consume the first frame of a word.
     """
 
     fsa: Fsa
@@ -83,8 +84,8 @@ class WordLoop:
         """The words of the best path of each utterance.
 
         Args:
-            scores: (B, T, V) per-frame label scores, natural log, larger is better; a prior is to be
-                subtracted before.
+            scores: (B, T, V) per-frame label scores, natural log, larger is better; a prior is to be subtracted
+                before.
             lengths: (B,) frames of each utterance.
 
         Raises:
@@ -101,8 +102,7 @@ class WordLoop:
 
 
 class _Entry(NamedTuple):
-    """An arc that consumes the first frame of a pronunciation; where it leads is known, where it starts is
-    not."""
+    """An arc that consumes the first frame of a pronunciation; where it leads is known, where it starts is not."""
 
     label: int
     target: int
@@ -216,17 +216,17 @@ def splice_loop(
 
     Args:
         pronunciations: the vocabulary; a word may have several.
-        bigram: the language model; None gives every word and the end the weight 0. Words it holds but the
-            vocabulary doesn't can't be recognized; words of the vocabulary it never saw cost its floor.
+        bigram: the language model; None gives every word and the end the weight 0. Words it holds but the vocabulary
+            doesn't can't be recognized; words of the vocabulary it never saw cost its floor.
         lm_scale: factor on the language model's log probabilities, positive.
         word_score: added at each word (positive favours many short words).
         gap: what may stand around words; None for nothing.
-        separate_repeats: a word may not directly follow a word that ends in the label it begins with; the gap
-            must stand between them. This is CTC's rule.
+        separate_repeats: a word may not directly follow a word that ends in the label it begins with; the gap must
+            stand between them. This is CTC's rule.
 
     Raises:
-        ArgumentError: no pronunciation, `lm_scale` not above 0, an acceptor that accepts zero frames or leads
-            back into its own start state, or a word named like a sentence boundary.
+        ArgumentError: no pronunciation, `lm_scale` not above 0, an acceptor that accepts zero frames or leads back
+            into its own start state, or a word named like a sentence boundary.
     """
     if not pronunciations:
         raise ArgumentError("a word loop needs at least one pronunciation", argument="pronunciations")
@@ -265,8 +265,7 @@ def splice_loop(
 def _add_words(
     graph: _Arcs, pronunciations: Sequence[WordAcceptor], words: Sequence[str], model: _Model
 ) -> list[list[_Entry]]:
-    """Copies the words' acceptors, which lead to the nodes behind them; for each word the arcs that enter
-    it."""
+    """Copies the words' acceptors, which lead to the nodes behind them; for each word the arcs that enter it."""
     index = {word: i for i, word in enumerate(words)}
     entries: list[list[_Entry]] = [[] for _ in words]
     for p in pronunciations:

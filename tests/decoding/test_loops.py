@@ -1,5 +1,4 @@
-"""The word loops against oracles that enumerate: label paths for CTC, word sequences and their automata for
-HMMs."""
+"""The word loops against oracles that enumerate: label paths for CTC, word sequences and their automata for HMMs."""
 
 from __future__ import annotations
 

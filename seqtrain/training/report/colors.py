@@ -31,11 +31,9 @@ def spectrogram(log_mel: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def heat(probabilities: NDArray[np.floating], color: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Pixels (H, W, 4) of probabilities (H, W): one colour, whose opacity is the square root of the
-    probability.
+    """Pixels (H, W, 4) of probabilities (H, W): one colour, whose opacity is the square root of the probability.
 
-    The root lets a probability of a few percent show; being transparent elsewhere, it fits light and dark
-    pages.
+    The root lets a probability of a few percent show; being transparent elsewhere, it fits light and dark pages.
     """
     level = np.clip(np.asarray(probabilities, dtype=np.float64), 0.0, 1.0)
     pixels = np.zeros((*level.shape, 4), dtype=np.uint8)

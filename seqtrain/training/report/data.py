@@ -23,8 +23,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, a remark in small type (an interval, counts), and whether it is the best
-    of its kind."""
+    """A cell of a table: its text, a remark in small type (an interval, counts), and whether it is the best of its
+    kind."""
 
     text: str
     remark: str = ""
@@ -53,8 +53,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves over a common axis; `y_from_zero` draws the axis down to 0. Points that aren't finite break the
-    line."""
+    """Curves over a common axis; `y_from_zero` draws the axis down to 0. Points that aren't finite break the line."""
 
     title: str
     x_label: str

@@ -27,8 +27,7 @@ def series_of(plots: Sequence[Plot]) -> dict[str, int]:
 
 
 def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
-    """Round numbers (1, 2, 2.5 or 5 times a power of ten apart) that span low … high, about `count` of
-    them."""
+    """Round numbers (1, 2, 2.5 or 5 times a power of ten apart) that span low … high, about `count` of them."""
     if not high > low:
         low, high = low - 0.5 * max(abs(low), 1.0), high + 0.5 * max(abs(high), 1.0)
     raw = (high - low) / count
@@ -79,8 +78,7 @@ def draw_plot(plot: Plot, series: Mapping[str, int]) -> str:
 
 
 def _thinned(curve: Curve) -> Curve:
-    """The curve with at most `_MOST_POINTS` points: means of neighbours, so that spikes don't vanish by
-    chance."""
+    """The curve with at most `_MOST_POINTS` points: means of neighbours, so that spikes don't vanish by chance."""
     count = len(curve.y)
     if count <= _MOST_POINTS:
         return curve
