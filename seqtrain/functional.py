@@ -21,6 +21,7 @@ from seqtrain.ops.full_sum import full_sum as full_sum_op
 from seqtrain.ops.posteriors import posteriors as posteriors_op
 from seqtrain.scores import (
     Scores,
+    check_derivative,
     check_gradient_out,
     check_integers,
     check_policy,
@@ -96,6 +97,7 @@ def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infe
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
     check_integers(lengths, "lengths", (batch,))
     automata, tags = _flat(fsa, batch)
+    check_derivative(values, automata[1], automata[4])
     return _Prepared(values, offsets, lengths, automata, tags)
 
 

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import torch
 
-from seqtrain.errors import ArgumentError, DeviceError, DtypeError, ShapeError
+from seqtrain.errors import ArgumentError, DerivativeError, DeviceError, DtypeError, ShapeError
 
 __all__ = [
     "Packed",
     "Scores",
+    "check_derivative",
     "check_gradient_out",
     "check_integers",
     "check_policy",
@@ -77,6 +78,23 @@ def check_scores(values: torch.Tensor, offsets: torch.Tensor | None) -> None:
             f"scores are on {values.device}, and this version has kernels for the CPU alone: pass scores.cpu()",
             argument="scores",
         )
+
+
+def check_derivative(*tensors: torch.Tensor) -> None:
+    """Raises DerivativeError in forward mode and inside of torch.func's transforms.
+
+    The operators have reverse derivatives alone. Without this, a tangent would silently be lost.
+    """
+    if torch.compiler.is_compiling():
+        return
+    for tensor in tensors:
+        if torch._C._functorch.is_gradtrackingtensor(tensor):
+            raise DerivativeError(
+                "torch.func's derivatives don't reach the operators: use torch.autograd (backward, grad)"
+            )
+        dual = torch.autograd.forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]  # torch has no types here
+        if dual.tangent is not None:
+            raise DerivativeError("there is no forward-mode derivative: use torch.autograd (backward, grad)")
 
 
 def check_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> None:

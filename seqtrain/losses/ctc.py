@@ -16,6 +16,7 @@ from seqtrain.losses.reduction import check_reduction, reduce
 from seqtrain.ops.ctc import ctc_loss as ctc_loss_op
 from seqtrain.scores import (
     Scores,
+    check_derivative,
     check_gradient_out,
     check_integers,
     check_policy,
@@ -69,6 +70,7 @@ def ctc_loss(
     """
     values, offsets = split_scores(scores)
     check_scores(values, offsets)
+    check_derivative(values)
     check_policy(on_infeasible)
     check_reduction(reduction)
     check_gradient_out(gradient_out, values)
