@@ -1,0 +1,119 @@
+"""A second derivative raises `DerivativeError`: it is never silently zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import seqtrain as st
+from seqtrain.errors import DerivativeError
+from tests.ops.examples import random_ctc_batch, random_topology
+
+# Torch loads its forward-mode rules with what torch itself has deprecated.
+forward_rules = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+
+
+def functions() -> dict[str, tuple[Function, torch.Tensor]]:
+    """Scalar functions of scores that have a first derivative, with scores."""
+    scores, *rest = random_ctc_batch(1, batch=2, frames=8, targets=2, labels=4)
+    other, lengths, graphs = random_topology("hmm", 1, batch=2, frames=8)
+    weights = graphs.weights.clone()
+    return {
+        "ctc": (lambda x: st.ctc_loss(x, *rest).sum(), scores),
+        "normalized ctc": (lambda x: st.ctc_loss(x, *rest, normalize=True).sum(), scores),
+        "full sum": (lambda x: st.full_sum(x, lengths, graphs).sum(), other),
+        "arc weights": (lambda w: st.full_sum(other, lengths, graphs.with_weights(w)).sum(), weights),
+    }
+
+
+@pytest.fixture(params=["ctc", "normalized ctc", "full sum", "arc weights"])
+def function(request: pytest.FixtureRequest) -> tuple[Function, torch.Tensor]:
+    return functions()[request.param]
+
+
+def test_differentiating_the_gradient(function: tuple[Function, torch.Tensor]) -> None:
+    f, scores = function
+    leaf = scores.requires_grad_()
+    (gradient,) = torch.autograd.grad(f(leaf), leaf, create_graph=True)
+    assert gradient.requires_grad
+    with pytest.raises(DerivativeError, match="no second derivative"):
+        torch.autograd.grad(gradient.sum(), leaf)
+
+
+def test_gradient_penalty(function: tuple[Function, torch.Tensor]) -> None:
+    f, scores = function
+    leaf = scores.requires_grad_()
+    value = f(leaf)
+    (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
+    with pytest.raises(DerivativeError):
+        torch.autograd.backward(value + gradient.square().sum())
+
+
+def test_gradient_with_respect_to_the_outer_weight(function: tuple[Function, torch.Tensor]) -> None:
+    """Also the derivative of the gradient in the direction of the incoming one."""
+    f, scores = function
+    leaf = scores.requires_grad_()
+    factor = torch.tensor(2.0, requires_grad=True)
+    (gradient,) = torch.autograd.grad(factor * f(leaf), leaf, create_graph=True)
+    with pytest.raises(DerivativeError):
+        torch.autograd.grad(gradient.sum(), factor)
+
+
+@forward_rules
+def test_hessian() -> None:
+    for name in ("ctc", "normalized ctc", "full sum"):
+        f, scores = functions()[name]
+        with pytest.raises(DerivativeError, match=r"torch\.func's derivatives don't reach the operators"):
+            torch.func.hessian(f)(scores)
+
+
+@forward_rules
+def test_transforms_of_torch_func() -> None:
+    """A transform that wraps the scores would lose the tangent, or fail somewhere inside of torch."""
+    for name in ("ctc", "normalized ctc", "full sum"):
+        f, scores = functions()[name]
+        with pytest.raises(DerivativeError, match=r"use torch\.autograd"):
+            torch.func.grad(f)(scores)
+        with pytest.raises(DerivativeError, match=r"use torch\.autograd"):
+            torch.func.jvp(f, (scores,), (torch.ones_like(scores),))
+
+
+@forward_rules
+def test_forward_mode(function: tuple[Function, torch.Tensor]) -> None:
+    f, scores = function
+    with torch.autograd.forward_ad.dual_level():
+        tangent = torch.ones_like(scores)
+        dual = torch.autograd.forward_ad.make_dual(scores, tangent)  # type: ignore[no-untyped-call]  # torch has no types here
+        with pytest.raises(DerivativeError, match="there is no forward-mode derivative"):
+            f(dual)
+
+
+def test_create_graph_without_a_second_derivative_changes_nothing(
+    function: tuple[Function, torch.Tensor],
+) -> None:
+    f, scores = function
+    leaf = scores.requires_grad_()
+    (plain,) = torch.autograd.grad(f(leaf), leaf)
+    (with_graph,) = torch.autograd.grad(f(leaf), leaf, create_graph=True)
+    assert torch.equal(plain, with_graph)
+
+
+def test_backward_twice_gives_the_gradient_twice() -> None:
+    f, scores = functions()["ctc"]
+    leaf = scores.requires_grad_()
+    value = f(leaf)
+    first = torch.autograd.grad(value, leaf, retain_graph=True)[0]
+    assert torch.equal(first, torch.autograd.grad(value, leaf)[0])
+
+
+def test_posteriors_and_the_best_path_have_no_derivative() -> None:
+    scores, lengths, graphs = random_topology("ctc", 2)
+    leaf = scores.requires_grad_()
+    with pytest.raises(DerivativeError, match="posteriors has no derivative yet"):
+        torch.autograd.backward(st.posteriors(leaf, lengths, graphs).square().sum())
+    with pytest.raises(DerivativeError, match="best_path has no derivative: train on full_sum"):
+        torch.autograd.backward(st.best_path(leaf, lengths, graphs).score.sum())
