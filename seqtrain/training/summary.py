@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from seqtrain.training.report import AlignmentView, Cell, Curve, Plot, ReportData, Table, Tile
+from seqtrain.training.report.machine import machine_facts
 from seqtrain.training.results import STAGE_NAMES
 
 __all__ = ["report_data"]
@@ -57,8 +54,7 @@ def _facts(results: Mapping[str, Any]) -> dict[str, str]:
             f"time, {used['wall_seconds']:.0f} s"
         )
     facts["Seed"] = str(corpus.get("seed", ""))
-    facts["Threads"] = f"{torch.get_num_threads()} of {os.cpu_count()} CPUs"
-    facts["Versions"] = f"Python {platform.python_version()}, torch {torch.__version__}"
+    facts.update(machine_facts())
     return facts
 
 

@@ -20,7 +20,8 @@ def format_report(data: ReportData) -> str:
     body = _header(data)
     if data.tiles:
         body += element("div", "".join(map(_tile, data.tiles)), class_="tiles")
-    body += _section("Error rates", "".join(_table(table, data.remark) for table in data.tables))
+    tables = "".join(_table(table, data.remark) for table in data.tables)
+    body += _section("Error rates", element("div", tables, class_="tables") if tables else "")
     plots = "".join(draw_plot(plot, series) for plot in data.plots)
     body += _section("Training", element("div", plots, class_="plots") if plots else "")
     body += _section("Alignments", "".join(map(draw_alignment, data.alignments)))
