@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from seqtrain.errors import ConfigError, SeqtrainError
 from sprint_bridge.config import ServeConfig, parse_config, read_config
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace) -> NoReturn:
     # Imported here, so that --help and errors in the configuration don't wait for torch and grpc.
     from sprint_bridge.serve import serve
 
@@ -67,7 +68,6 @@ def _serve(options: argparse.Namespace) -> int:
     )
     config = _config(options)
     serve(config, announce=lambda line: print(line, flush=True), parent=options.parent)
-    return 0
 
 
 def _config(options: argparse.Namespace) -> ServeConfig:

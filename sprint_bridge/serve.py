@@ -8,9 +8,11 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import NoReturn
 
 import torch
 
+from seqtrain.errors import SeqtrainError
 from sprint_bridge.backends.base import Backend
 from sprint_bridge.backends.local import load_local_backend
 from sprint_bridge.config import ServeConfig
@@ -22,8 +24,10 @@ _LOG = logging.getLogger("sprint_bridge")
 _LOOK_SECONDS = 0.2
 
 
-def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. Call it in the main thread.
+def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int | None = None) -> NoReturn:
+    """Serves until SIGTERM or SIGINT, drains, and ends the process. Call it in the main thread.
+
+    The status of the process is 0, or 2 where what should be served can't be loaded; the log says why.
 
     Args:
         config: what to serve, and where.
@@ -33,7 +37,6 @@ def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int |
 
     Raises:
         ConfigError: the address isn't allowed or is taken.
-        LexiconError, DataError: what should be served can't be loaded.
     """
     # Building automata is many small operations: threads of torch would only get in the way of the trainer's.
     torch.set_num_threads(1)
@@ -42,6 +45,7 @@ def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int |
         signal.signal(number, lambda number, _: stopping.set())
     server = AlignerServer(listen=config.listen, limits=config.limits, threads=config.threads)
     server.start()
+    status = 0
     try:
         announce(f"listening {server.target}")
         loading = _in_background(lambda: load_local_backend(config.backend))
@@ -61,9 +65,16 @@ def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int |
                     server.target,
                 )
                 announce("serving")
+    except SeqtrainError as error:
+        _LOG.error("%s", error)
+        status = 2
     finally:
         server.stop(config.drain_seconds)
         _LOG.info("stopped")
+    # All is answered and removed. An ordinary exit would wait for grpc's core to take itself apart, which now
+    # and then takes ten seconds (seen with grpcio 1.66 and 1.71).
+    logging.shutdown()
+    os._exit(status)
 
 
 def _in_background(load: Callable[[], Backend]) -> Future[Backend]:
