@@ -24,6 +24,8 @@ _FRAME_SHIFT = 0.01
 class PocketSphinxAligner:
     """Aligns words with PocketSphinx' US English model (16 kHz, frames of 10 ms).
 
+    The model knows recordings with some noise in them. Through digital silence (all samples 0) it may find no path.
+
     Args:
         pronunciations: word → phones (the 39 of cmudict, without stress), for words that PocketSphinx' dictionary
             lacks; its own pronunciations, all variants, come first.
