@@ -84,6 +84,6 @@ def kill(bridge: BridgeProcess) -> None:
     """kill -9, and waits until it has taken effect."""
     assert bridge.pid is not None
     os.kill(bridge.pid, signal.SIGKILL)
-    time.sleep(0.2)
+    os.waitid(os.P_PID, bridge.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(AlignerUnavailableError, match="has ended with status -9"):
         bridge.check()

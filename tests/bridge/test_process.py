@@ -64,7 +64,7 @@ def test_life_of_a_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
             assert pid is not None
             os.kill(pid, signal.SIGTERM)
             assert [len(call.result().statuses) for call in running] == [20, 20, 20]
-        assert wait_until(lambda: not is_running(pid), 10)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(AlignerUnavailableError, match="has ended with status 0; it said:") as caught:
             bridge.check()
         assert str(caught.value).endswith("stopped")
