@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "cpu/kernels.h"
+#include "cpu/memory.h"
 
 namespace nb = nanobind;
 
@@ -163,6 +164,7 @@ NB_MODULE(SEQTRAIN_MODULE, module) {
                            pointer<const int64_t>(target_lengths), blank, pointer<int64_t>(needed)});
     return std::tuple(static_cast<int>(found.fault), found.utterance, found.position);
   });
+  module.def("prefer_huge_pages", [](uintptr_t data, size_t bytes) { prefer_huge_pages(pointer<void>(data), bytes); });
   module.def("summarize",
              [](const GraphsArgument& automata, uintptr_t fewest, uintptr_t most, uintptr_t labels, int threads) {
                const Graphs all = graphs(automata);

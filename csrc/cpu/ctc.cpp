@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "../recursion/exponential.h"
+#include "../recursion/emission.h"
 #include "kernels.h"
 #include "memory.h"
 #include "parallel.h"
@@ -51,13 +51,14 @@ class CtcUtterance {
     }
     double shift = 0;
     for (int64_t t = 0; t < frames; t++) shift += static_cast<double>(shift_[t]);
-    problem.loss[b] = normalizer - (likelihood + shift) * 0.69314718055994530942;
+    problem.loss[b] = normalizer - offset_ - (likelihood + shift) * 0.69314718055994530942;
     if (problem.occupancies != nullptr) sweep_back(problem, b, frames, segments, std::floor(likelihood));
   }
 
  private:
   void prepare(const CtcForward<Real>& problem, int64_t b, int64_t frames) {
     targets_ = problem.target_lengths[b];
+    offset_ = 0;
     width_ = ctc_width(targets_);
     const int64_t* targets = problem.targets + b * problem.max_targets;
     target_ = target_memory_.reserve(static_cast<std::size_t>(width_));
@@ -120,50 +121,32 @@ class CtcUtterance {
   // Gathers the targets' scores and splits their exponentials.  The frame's largest exponent is taken out, so that
   // scores of any offset stay in range; it comes back in the loss, and posteriors don't depend on it.
   bool emit(const CtcForward<Real>& problem, const char* row, int64_t t, int64_t slot) {
-    Real* __restrict mantissa = emission_ + slot * width_ + ctc_padding;
-    Exponent* __restrict exponent = emission_exponent_ + slot * width_ + ctc_padding;
-    constexpr Real infinity = std::numeric_limits<Real>::infinity();
+    Real* mantissa = emission_ + slot * width_ + ctc_padding;
+    Exponent* exponent = emission_exponent_ + slot * width_ + ctc_padding;
     // Blank's score is split with the others, in the first place behind the targets, and then moved.
-    const int64_t* __restrict target = target_;
-    if (problem.scores.dtype == dtype_of<Real>()) {
-      const Real* __restrict scores = reinterpret_cast<const Real*>(row);
-      // Normalizing has just read the row.  Else no hardware prefetcher sees these few elements coming; past the last
-      // frame this asks for what isn't there, which costs nothing.
-      if (!problem.normalize) {
-        const int64_t ahead = 2 * problem.scores.stride_frame;
-        for (int64_t u = 0; u < targets_ + 1; u++) __builtin_prefetch(scores + ahead + target[u]);
+    const auto gather = [&](Real* __restrict out) {
+      const int64_t* __restrict target = target_;
+      if (problem.scores.dtype == dtype_of<Real>()) {
+        const Real* __restrict scores = reinterpret_cast<const Real*>(row);
+        // Normalizing has just read the row.  Else no hardware prefetcher sees these few elements coming; past the last
+        // frame this asks for what isn't there, which costs nothing.
+        if (!problem.normalize) {
+          const int64_t ahead = 2 * problem.scores.stride_frame;
+          for (int64_t u = 0; u < targets_ + 1; u++) __builtin_prefetch(scores + ahead + target[u]);
+        }
+        for (int64_t u = 0; u < targets_ + 1; u++) out[u] = scores[target[u]];
+      } else {
+        for (int64_t u = 0; u < targets_ + 1; u++) out[u] = load<Real>(row, problem.scores.dtype, target[u]);
       }
-      for (int64_t u = 0; u < targets_ + 1; u++) mantissa[u] = scores[target[u]];
-    } else {
-      for (int64_t u = 0; u < targets_ + 1; u++) mantissa[u] = load<Real>(row, problem.scores.dtype, target[u]);
-    }
-    for (int64_t u = targets_ + 1; u < states_; u++) mantissa[u] = -infinity;
-    int bad = 0;
-    Exponent top = zero_exponent;
-#pragma omp simd reduction(max : top) reduction(| : bad)
-    for (int64_t u = 0; u < states_; u++) {
-      const Real score = mantissa[u];
-      bad |= score < infinity ? 0 : 1;
-      Real m;
-      Exponent e;
-      split_exponential(score, m, e);
-      mantissa[u] = m;
-      exponent[u] = e;
-      top = e > top ? e : top;
-    }
-    if (bad != 0) return false;
-    if (top == zero_exponent) top = 0;
-#pragma omp simd
-    for (int64_t u = 0; u < states_; u++) {
-      const Exponent e = exponent[u] - top;
-      exponent[u] = e < -largest_input_exponent ? Exponent{zero_exponent} : e;
-      mantissa[u] = e < -largest_input_exponent ? Real{0} : mantissa[u];
-    }
+      for (int64_t u = targets_ + 1; u < states_; u++) out[u] = -std::numeric_limits<Real>::infinity();
+    };
+    double offset;
+    if (!emit_frame<Real>(gather, mantissa, exponent, states_, shift_[t], offset)) return false;
+    offset_ += offset;
     mantissa[-ctc_padding] = mantissa[targets_];
     exponent[-ctc_padding] = exponent[targets_];
     mantissa[targets_] = 0;
     exponent[targets_] = zero_exponent;
-    shift_[t] = top;
     return true;
   }
 
@@ -221,6 +204,7 @@ class CtcUtterance {
     }
   }
 
+  double offset_ = 0;
   int64_t targets_ = 0, states_ = 0, width_ = 0, saved_ = 0;
   int64_t* target_ = nullptr;
   Exponent* skip_ = nullptr;

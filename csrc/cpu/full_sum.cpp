@@ -5,7 +5,7 @@
 #include <cstring>
 #include <limits>
 
-#include "../recursion/exponential.h"
+#include "../recursion/emission.h"
 #include "graph_view.h"
 #include "kernels.h"
 #include "memory.h"
@@ -22,6 +22,7 @@ class FullSumUtterance {
  public:
   void run(const FullSum<Real>& problem, int64_t b, const GraphLayout<Real>& graph) {
     graph_ = &graph;
+    offset_ = 0;
     const int64_t frames = problem.lengths[b];
     const int64_t g = problem.graphs.graphs > 1 ? b : 0;
     if (graph.start_slot < 0) {
@@ -58,7 +59,8 @@ class FullSumUtterance {
     }
     double shift = 0;
     for (int64_t t = 0; t < frames; t++) shift += static_cast<double>(shift_[t]);
-    problem.value[b] = (likelihood + shift) * 0.69314718055994530942;
+    problem.value[b] = offset_ + graph.largest_final_weight + static_cast<double>(frames) * graph.largest_weight +
+                       (likelihood + shift) * 0.69314718055994530942;
     if (problem.occupancies == nullptr && problem.arc_occupancies == nullptr) return;
     if (problem.arc_occupancies != nullptr) final_occupancies(problem, b, g, last, likelihood);
     sweep_back(problem, b, g, frames, segments, static_cast<Exponent>(std::floor(likelihood)));
@@ -126,47 +128,29 @@ class FullSumUtterance {
   bool emit(const FullSum<Real>& problem, const char* row, int64_t t, int64_t slot) {
     const int64_t arrivals = graph_->arrivals, stride = problem.scores.stride_label;
     const int32_t* __restrict label = graph_->label.data();
-    Real* __restrict mantissa = emission(slot);
-    Exponent* __restrict exponent = emission_exponent(slot);
-    if (problem.scores.dtype == dtype_of<Real>()) {
-      const Real* __restrict scores = reinterpret_cast<const Real*>(row);
-      // A few elements of each row are read: no hardware prefetcher sees them coming.  Past the last frame this asks
-      // for what isn't there, which costs nothing.
-      const int64_t ahead = 2 * problem.scores.stride_frame;
-      for (int64_t m = 0; m < arrivals; m++) {
-        __builtin_prefetch(scores + ahead + label[m] * stride);
-        mantissa[m] = scores[label[m] * stride];
+    Real* mantissa = emission(slot);
+    Exponent* exponent = emission_exponent(slot);
+    const auto gather = [&](Real* __restrict out) {
+      if (problem.scores.dtype == dtype_of<Real>()) {
+        const Real* __restrict scores = reinterpret_cast<const Real*>(row);
+        // A few elements of each row are read: no hardware prefetcher sees them coming.  Past the last frame this asks
+        // for what isn't there, which costs nothing.
+        const int64_t ahead = 2 * problem.scores.stride_frame;
+        for (int64_t m = 0; m < arrivals; m++) {
+          __builtin_prefetch(scores + ahead + label[m] * stride);
+          out[m] = scores[label[m] * stride];
+        }
+      } else {
+        for (int64_t m = 0; m < arrivals; m++) out[m] = load<Real>(row, problem.scores.dtype, label[m] * stride);
       }
-    } else {
-      for (int64_t m = 0; m < arrivals; m++) mantissa[m] = load<Real>(row, problem.scores.dtype, label[m] * stride);
-    }
-    constexpr Real infinity = std::numeric_limits<Real>::infinity();
-    int bad = 0;
-    Exponent top = zero_exponent;
-#pragma omp simd reduction(max : top) reduction(| : bad)
-    for (int64_t m = 0; m < arrivals; m++) {
-      const Real score = mantissa[m];
-      bad |= score < infinity ? 0 : 1;
-      Real value;
-      Exponent e;
-      split_exponential(score, value, e);
-      mantissa[m] = value;
-      exponent[m] = e;
-      top = e > top ? e : top;
-    }
-    if (bad != 0) return false;
-    if (top == zero_exponent) top = 0;
-#pragma omp simd
-    for (int64_t m = 0; m < arrivals; m++) {
-      const Exponent e = exponent[m] - top;
-      exponent[m] = e < -largest_input_exponent ? Exponent{zero_exponent} : e;
-      mantissa[m] = e < -largest_input_exponent ? Real{0} : mantissa[m];
-    }
+    };
+    double offset;
+    if (!emit_frame<Real>(gather, mantissa, exponent, arrivals, shift_[t], offset)) return false;
+    offset_ += offset;
     for (int64_t m = arrivals; m < (arrivals + lanes - 1) / lanes * lanes; m++) {
       mantissa[m] = 0;
       exponent[m] = zero_exponent;
     }
-    shift_[t] = top;
     return true;
   }
 
@@ -241,7 +225,8 @@ class FullSumUtterance {
       const double mass = static_cast<double>(before.mantissa[source]) * static_cast<double>(product.mantissa[m]);
       if (mass == 0) continue;
       const Exponent e = before.exponent[source] + product.exponent[m] - likelihood_exponent;
-      out[a] += inverse * mass * std::exp(arcs.weight[a] + 0.69314718055994530942 * static_cast<double>(e));
+      const double weight = arcs.weight[a] - graph_->largest_weight;
+      out[a] += inverse * mass * std::exp(weight + 0.69314718055994530942 * static_cast<double>(e));
     }
   }
 
@@ -254,9 +239,9 @@ class FullSumUtterance {
       const int32_t slot = graph_->final_slot[at(f)];
       if (slot < 0) continue;
       const int64_t node = node_of_slot(slot);
-      out[f] =
-          static_cast<double>(last.mantissa[node]) *
-          std::exp2(static_cast<double>(last.exponent[node]) + graph.final_weight[f] * 1.4426950408889634 - likelihood);
+      const double weight = graph.final_weight[f] - graph_->largest_final_weight;
+      out[f] = static_cast<double>(last.mantissa[node]) *
+               std::exp2(static_cast<double>(last.exponent[node]) + weight * 1.4426950408889634 - likelihood);
     }
   }
 
@@ -277,6 +262,7 @@ class FullSumUtterance {
   }
 
   const GraphLayout<Real>* graph_ = nullptr;
+  double offset_ = 0;
   int64_t node_width_ = 0, arrival_width_ = 0;
   Real *alpha_ = nullptr, *checkpoint_ = nullptr, *emission_ = nullptr, *beta_ = nullptr, *product_ = nullptr,
        *occupancy_ = nullptr;

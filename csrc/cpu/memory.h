@@ -1,12 +1,31 @@
+// Memory: pages of outputs, and scratch.
+//
 // Growing, cache-line aligned scratch memory.  It is kept from one utterance to the next and never shrinks, so that a
 // batch pays for its page faults once.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace seqtrain {
+
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+// Asks for huge pages in memory that is about to be written for the first time: a large output costs less in arithmetic
+// than in page faults.  Only whole huge pages inside are touched; where the system declines, nothing changes.
+inline void prefer_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] std::size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  const auto first = (reinterpret_cast<std::uintptr_t>(data) + huge_page - 1) / huge_page * huge_page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(data) + bytes) / huge_page * huge_page;
+  if (end > first) static_cast<void>(madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE));
+#endif
+}
 
 template <class T>
 class Scratch {
@@ -27,9 +46,11 @@ class Scratch {
       std::free(data_);
       data_ = nullptr;
       size_ = 0;
-      const std::size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
-      data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+      const std::size_t alignment = size * sizeof(T) >= 2 * huge_page ? huge_page : 64;
+      const std::size_t bytes = (size * sizeof(T) + alignment - 1) / alignment * alignment;
+      data_ = static_cast<T*>(std::aligned_alloc(alignment, bytes));
       if (data_ == nullptr) throw std::bad_alloc();
+      if (alignment == huge_page) prefer_huge_pages(data_, bytes);
       size_ = size;
     }
     return data_;

@@ -136,12 +136,12 @@ inline void start(const GraphLayout<Real>& graph, Values<Real> nodes) {
   nodes.exponent[graph.start_node] = 0;
 }
 
-// Behind the last frame: the final weights.
+// Behind the last frame: the final weights, relative to the largest.
 template <class Real>
 inline void finish(const GraphLayout<Real>& graph, Values<Real> slots) {
   clear(slots, graph.slots());
   for (int64_t s = 0; s < graph.slots(); s++) {
-    const double scaled = graph.final_weight[at(s)] * 1.4426950408889634;
+    const double scaled = (graph.final_weight[at(s)] - graph.largest_final_weight) * 1.4426950408889634;
     if (!(scaled > -double(largest_input_exponent))) continue;
     const double n = std::floor(scaled);
     slots.mantissa[s] = static_cast<Real>(std::exp2(scaled - n));

@@ -206,8 +206,8 @@ struct Slices {
   }
 
   void set(std::size_t row, int32_t lane, double weight) {
-    const double scaled =
-        std::clamp(weight * 1.4426950408889634, -double(largest_input_exponent), double(largest_input_exponent));
+    const double scaled = weight * 1.4426950408889634;
+    if (!(scaled > -double(largest_input_exponent))) return;
     const double n = std::floor(scaled);
     mantissa[row * lanes + at(lane)] = static_cast<Real>(std::exp2(scaled - n));
     exponent[row * lanes + at(lane)] = static_cast<Exponent>(n);
@@ -230,6 +230,8 @@ class GraphLayout {
   Index32 final_slot;                // (F,) slot of each final entry, -1 where useless
   Index32 arc_arrival;               // (A,) arrival of each arc, -1 where useless
   Index32 arc_source;                // (A,) node of each arc's source
+  // Weights stand here relative to the largest, so that a constant in all of them can't leave the range of exponents.
+  double largest_weight = 0, largest_final_weight = 0;
 
   int64_t nodes() const { return arrivals + aggregates; }
   int64_t slots() const { return single + aggregates; }
@@ -310,9 +312,14 @@ class GraphLayout {
 
   void connect(const GraphView& graph) {
     arc_source.assign(at(graph.arcs), -1);
+    largest_weight = -std::numeric_limits<double>::infinity();
     for (int64_t a = 0; a < graph.arcs; a++)
-      if (arc_arrival[at(a)] >= 0) arc_source[at(a)] = node_of_state(graph.source(a));
-    const auto weight = [&](int32_t a) { return graph.weight[a]; };
+      if (arc_arrival[at(a)] >= 0) {
+        arc_source[at(a)] = node_of_state(graph.source(a));
+        largest_weight = std::max(largest_weight, graph.weight[a]);
+      }
+    if (arrivals == 0) largest_weight = 0;
+    const auto weight = [&](int32_t a) { return graph.weight[a] - largest_weight; };
     Grouping into, out_of;
     into.build(arrivals, graph.arcs, [&](int64_t a) { return int64_t{arc_arrival[at(a)]}; });
     incoming.build(arrivals, into, [&](int32_t a) { return arc_source[at(a)]; }, weight);
@@ -337,6 +344,9 @@ class GraphLayout {
       const double top = std::max(sum, w);
       sum = top + std::log(std::exp(sum - top) + std::exp(w - top));
     }
+    largest_final_weight = -infinity;
+    for (const double w : final_weight) largest_final_weight = std::max(largest_final_weight, w);
+    if (largest_final_weight == -infinity) largest_final_weight = 0;
   }
 
   UsefulArcs useful_;

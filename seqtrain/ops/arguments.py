@@ -6,11 +6,12 @@ checks here look at values, and so run inside the operator, out of a compiler's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from seqtrain.errors import Infeasible, InfeasibleError, NonFiniteScoresError, ShapeError
+from seqtrain.ops.kernels import KERNELS
 
 __all__ = [
     "INFEASIBLE",
@@ -22,8 +23,8 @@ __all__ = [
     "check_lengths",
     "check_status",
     "gradient_layout",
-    "gradient_like",
     "int64",
+    "new_output",
     "raise_infeasible",
     "tensor_argument",
     "value_dtype",
@@ -34,6 +35,8 @@ INFEASIBLE = -1
 NO_PATH = -2
 """Status of an utterance whose every path has probability zero."""
 POLICIES = ("raise", "mask", "inf")
+
+_LARGE = 4 << 20
 
 TensorArgument = tuple[int, int, int, int, int, int]
 
@@ -144,6 +147,14 @@ def gradient_layout(scores: torch.Tensor) -> tuple[list[int], list[int]]:
     return list(scores.shape), list(like.stride())
 
 
-def gradient_like(size: list[int], stride: list[int], dtype: torch.dtype) -> torch.Tensor:
-    """Memory for a gradient; its layout is that of the scores, so that rows are written in memory order."""
-    return torch.empty_strided(size, stride, dtype=dtype)
+def new_output(
+    size: Sequence[int], dtype: torch.dtype, *, stride: Sequence[int] | None = None
+) -> torch.Tensor:
+    """Uninitialized memory for an output, in huge pages where it's large: page faults cost more than the arithmetic."""
+    output = (
+        torch.empty(size, dtype=dtype) if stride is None else torch.empty_strided(size, stride, dtype=dtype)
+    )
+    bytes_used = output.untyped_storage().nbytes()
+    if bytes_used >= _LARGE:
+        KERNELS.prefer_huge_pages(output.data_ptr(), bytes_used)
+    return output

@@ -87,7 +87,7 @@ def _forward(
     dtype = arguments.arithmetic_dtype(scores)
     rows = scores.shape[:-1]
     loss = torch.zeros(batch, dtype=torch.float64)
-    occupancies = torch.empty((*rows, 1 + targets.shape[1]) if with_gradient else (0,), dtype=dtype)
+    occupancies = arguments.new_output((*rows, 1 + targets.shape[1]) if with_gradient else (0,), dtype)
     normalizer = torch.empty((*rows, 2) if normalize else (0,), dtype=dtype)
     if batch:
         kernel = KERNELS.ctc_forward_float64 if dtype == torch.float64 else KERNELS.ctc_forward_float32
@@ -193,7 +193,7 @@ def _backward(
     size: list[int],
     stride: list[int],
 ) -> torch.Tensor:
-    gradient = arguments.gradient_like(size, stride, scores.dtype)
+    gradient = arguments.new_output(size, scores.dtype, stride=stride)
     _backward_into(
         grad_loss, scores, offsets, targets, lengths, target_lengths, occupancies, normalizer, status,
         blank, normalize, gradient,

@@ -75,7 +75,7 @@ def _forward(
     width = int(summary.labels.max()) if automata.size else 0
     dtype = arguments.arithmetic_dtype(scores)
     value = torch.zeros(batch, dtype=torch.float64)
-    occupancies = torch.empty((*scores.shape[:-1], width) if with_scores_gradient else (0,), dtype=dtype)
+    occupancies = arguments.new_output((*scores.shape[:-1], width) if with_scores_gradient else (0,), dtype)
     columns = torch.full((automata.size, width), -1, dtype=torch.int64)
     per_arc = (batch, arcs.shape[0]) if shared else (arcs.shape[0],)
     per_final = (batch, final_states.shape[0]) if shared else (final_states.shape[0],)
@@ -189,7 +189,7 @@ def _scores_backward(
     size: list[int],
     stride: list[int],
 ) -> torch.Tensor:
-    gradient = arguments.gradient_like(size, stride, anchor.dtype)
+    gradient = arguments.new_output(size, anchor.dtype, stride=stride)
     _scores_backward_into(
         grad_value, anchor, weights, offsets, lengths, occupancies, column_labels, status, gradient
     )
