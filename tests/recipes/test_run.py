@@ -1,0 +1,286 @@
+"""A recipe from its first stage to its last, on words made of tones."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seqtrain.cli.train import add_parser, run
+from seqtrain.data import Corpus, LogMel, Utterance, generator, write_audio, write_corpus
+from seqtrain.errors import AlignerUnavailableError, ArgumentError, CheckpointError, ConfigError, DataError
+from seqtrain.fsa import FsaBatch
+from seqtrain.lexicon import Lexicon, write_lexicon
+from seqtrain.training import run as run_module
+from seqtrain.training.checkpoint import load_checkpoint
+from seqtrain.training.config import AlignmentConfig, CtcConfig, HmmConfig, ModelConfig, RecipeConfig
+from seqtrain.training.entry import load_prepare
+from seqtrain.training.progress import Console
+from seqtrain.training.run import RecipeRun
+from seqtrain.training.service import ServiceSource, automaton_service
+
+PHONES = {"A": 400.0, "E": 900.0, "O": 1600.0, "U": 2600.0}
+WORDS = {"ae": "A E", "oa": "O A", "eu": "E U", "uo": "U O"}
+
+
+def say(text: str, random: torch.Generator) -> np.ndarray:
+    """Each phone a tone of 120 ms, silence of 60 ms around words, noise."""
+    parts = [np.zeros(480)]
+    for word in text.split():
+        for phone in WORDS[word].split():
+            parts.append(0.3 * np.sin(2 * np.pi * PHONES[phone] * np.arange(960) / 8000))
+        parts.append(np.zeros(480))
+    samples = np.concatenate(parts)
+    return (samples + 0.003 * torch.randn(len(samples), generator=random).numpy()).astype(np.float32)
+
+
+def prepare(folder: Path, options: Mapping[str, Any], console: Console) -> Corpus:
+    random = generator(11)
+    names = list(WORDS)
+
+    def utterance(name: str) -> Utterance:
+        text = " ".join(names[i] for i in torch.randint(len(names), (4,), generator=random).tolist())
+        samples = say(text, random)
+        write_audio(folder / f"{name}.wav", samples, 8000)
+        return Utterance(name, folder / f"{name}.wav", text, len(samples) / 8000, "tones")
+
+    corpus = Corpus(
+        folder=folder,
+        title="Tones",
+        note="no speech at all",
+        train=tuple(utterance(f"train-{i}") for i in range(24)),
+        heldout={"dev": tuple(utterance(f"dev-{i}") for i in range(4))},
+    )
+    write_lexicon(corpus.lexicon, Lexicon({word: [phones.split()] for word, phones in WORDS.items()}))
+    write_corpus(corpus)
+    return corpus
+
+
+CONFIG = RecipeConfig(
+    name="tones",
+    corpus="tests.recipes.test_run:prepare",
+    features=LogMel(sample_rate=8000),
+    ctc=CtcConfig(steps=60, warmup=10, evaluate_every=30, checkpoint_every=10),
+    hmm=HmmConfig(
+        steps=200, warmup=10, evaluate_every=100, checkpoint_every=10, prior_scale=0.8, timeout=20.0
+    ),
+    threads=1,
+    batch_frames=400,
+    model=ModelConfig(width=32, dilations=(1,), dropout=0.1),
+    alignment=AlignmentConfig(pocketsphinx=False, shown=2),
+)
+
+
+def recipe(workdir: Path, *, resume: bool = False, stream: io.StringIO | None = None) -> RecipeRun:
+    return RecipeRun(
+        CONFIG, workdir, prepare=prepare, console=Console(stream or io.StringIO(), every=0.0), resume=resume
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The working folder of a whole run, and what it said."""
+    workdir = tmp_path_factory.mktemp("tones")
+    said = io.StringIO()
+    threads = torch.get_num_threads()
+    recipe(workdir, stream=said).run()
+    torch.set_num_threads(threads)
+    return workdir, said.getvalue()
+
+
+def test_both_stages_learn(finished: tuple[Path, str]) -> None:
+    results = json.loads((finished[0] / "results.json").read_text())
+    for stage in ("ctc", "hmm"):
+        rates = results["scores"]["dev"][stage]
+        assert rates["per"]["percent"] < 15, stage
+        assert rates["per"]["reference"] == 32
+        assert rates["wer_open"]["percent"] < 25, stage
+        low, high = rates["per"]["interval"]
+        assert low <= rates["per"]["percent"] <= high
+    assert results["stages"]["hmm"]["steps"] == 200
+    assert results["corpus"]["note"] == "no speech at all"
+    assert results["corpus"]["heldout"]["dev"]["words"] == 16
+
+
+def test_what_is_said_and_left_behind(finished: tuple[Path, str]) -> None:
+    workdir, said = finished
+    assert "dev: 4 utterances, 16 words, 32 phones (no speech at all)" in said
+    assert "hmm: 200/200" in said
+    page = (workdir / "report.html").read_text()
+    assert "no speech at all" in page
+    assert "full-sum HMM" in page
+    lines = (workdir / "alignments" / "dev-hmm.jsonl").read_text().splitlines()
+    assert {json.loads(line)["id"] for line in lines} == {f"dev-{i}" for i in range(4)}
+    stages = {json.loads(line)["stage"] for line in (workdir / "metrics.jsonl").read_text().splitlines()}
+    assert stages == {"ctc", "hmm"}
+
+
+# A network that looks at its surroundings may place a word early or late, but not by half a word.
+def test_words_lie_where_they_were_said(finished: tuple[Path, str]) -> None:
+    workdir, _ = finished
+    for utterance in recipe(workdir, resume=True).aligned("hmm", "dev").values():
+        assert [word.start_s for word in utterance.words] == pytest.approx(
+            [0.06 + 0.3 * i for i in range(4)], abs=0.12
+        )
+
+
+def test_a_finished_run_resumes_without_training(finished: tuple[Path, str]) -> None:
+    workdir, _ = finished
+    before = (workdir / "hmm" / "checkpoint.safetensors").read_bytes()
+    metrics = (workdir / "metrics.jsonl").read_text()
+    said = io.StringIO()
+    recipe(workdir, resume=True, stream=said).run(["ctc", "hmm"])
+    assert (workdir / "metrics.jsonl").read_text() == metrics
+    old = load_checkpoint(workdir / "hmm" / "checkpoint.safetensors")
+    assert old.position.step == 200
+    assert len((workdir / "hmm" / "checkpoint.safetensors").read_bytes()) == len(before)
+
+
+def test_a_killed_service_is_a_clear_error_and_the_run_resumes(
+    finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def killed(**options: Any) -> Iterator[ServiceSource]:
+        """The service of the run, whose process is killed before the batch of step 25."""
+        with automaton_service(**options) as source:
+            answer, calls = source.automata, 0
+
+            def automata(tags: Sequence[str]) -> FsaBatch:
+                nonlocal calls
+                calls += 1
+                if calls == 25:
+                    pid = source.bridge.pid
+                    assert pid is not None
+                    os.kill(pid, signal.SIGKILL)
+                    with suppress(AlignerUnavailableError):
+                        while True:
+                            source.bridge.check()
+                return answer(tags)
+
+            monkeypatch.setattr(source, "automata", automata)
+            yield source
+
+    recipe(tmp_path).run(["prepare"])
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "automaton_service", killed)
+        begun = time.monotonic()
+        with pytest.raises(AlignerUnavailableError, match=r"run again with --resume") as caught:
+            recipe(tmp_path).run(["hmm"])
+        assert time.monotonic() - begun < CONFIG.hmm.timeout
+    assert "ended with status -9" in str(caught.value)
+    assert load_checkpoint(tmp_path / "hmm" / "checkpoint.safetensors").position.step == 20
+
+    recipe(tmp_path, resume=True).run(["hmm"])
+    resumed, whole = (load_checkpoint(d / "hmm" / "checkpoint.safetensors") for d in (tmp_path, finished[0]))
+    assert resumed.position.step == 200
+    for name, value in whole.tensors.items():
+        assert torch.equal(value, resumed.tensors[name]), name
+
+
+def test_stages_need_those_before(tmp_path: Path, finished: tuple[Path, str]) -> None:
+    with pytest.raises(
+        ArgumentError, match="there is no stage 'decode'; the stages are prepare, ctc, hmm, align"
+    ):
+        recipe(tmp_path).run(["decode"])
+    with pytest.raises(DataError, match="run the stage 'prepare' first"):
+        recipe(tmp_path).run(["ctc"])
+    recipe(tmp_path).run(["prepare"])
+    with pytest.raises(CheckpointError, match=r"checkpoint .*ctc.* doesn't exist"):
+        recipe(tmp_path).run(["score"])
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    return parser.parse_args(["train", *words])
+
+
+TOML = """
+name = "tones"
+corpus = "tests.recipes.test_run:prepare"
+threads = 1
+[features]
+sample_rate = 8000
+[ctc]
+steps = 60
+[hmm]
+steps = 60
+"""
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(TOML)
+    status = run(
+        arguments(
+            str(config),
+            "--workdir",
+            str(tmp_path / "work"),
+            "--stages",
+            "prepare",
+            "--json",
+            "--set",
+            "seed=7",
+        )
+    )
+    assert status == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["corpus"]["seed"] == 7
+    assert "train: 24 utterances" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("ctc.stpes=3", "unknown key ctc.stpes; did you mean ctc.steps?"),
+        ("ctc.steps=0", "ctc.steps: steps is 0; it must be positive"),
+        ("ctc.steps=1.5", "ctc.steps must be int, not 1.5"),
+        ("hmm.phone_loop=2.0", "hmm.phone_loop: phone_loop is 2.0; it must lie in [0, 1]"),
+        ("model.dilations=3", "model.dilations must be a list, not 3"),
+        ("model=3", "model must be a table, not 3"),
+        ("seed.x=3", "seed.x: seed isn't a table"),
+        ("name=a/b", "name: name is 'a/b'; it names a folder"),
+        ("seed", "'seed' isn't of the form key=value"),
+        ("seed=[", "the value of seed isn't TOML"),
+        ("corpus=nothing", "corpus is 'nothing'; it must be module:function"),
+        ('corpus="no_such_module:f"', "there is no module no_such_module"),
+        ('corpus="tests.recipes.test_run:f"', "tests.recipes.test_run has no function f"),
+    ],
+)
+def test_bad_settings_name_their_key(tmp_path: Path, assignment: str, message: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(TOML.replace("threads = 1", "threads = 1\nseed = 1"))
+    with pytest.raises(ConfigError) as caught:
+        run(
+            arguments(
+                str(config), "--stages", "prepare", "--workdir", str(tmp_path / "w"), "--set", assignment
+            )
+        )
+    assert message in str(caught.value)
+
+
+def test_a_missing_key_and_a_missing_file(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(TOML.replace("sample_rate = 8000", ""))
+    with pytest.raises(ConfigError, match=r"features\.sample_rate is missing") as caught:
+        run(arguments(str(config)))
+    assert caught.value.key == "features.sample_rate"
+    with pytest.raises(ConfigError, match=r"no\.toml can't be read"):
+        run(arguments(str(tmp_path / "no.toml")))
+
+
+def test_recipes_are_found_from_their_configuration() -> None:
+    folder = Path(__file__).parents[2] / "recipes" / "digits"
+    prepared = load_prepare("recipes.digits.corpus:prepare", config=folder / "config.toml")
+    assert prepared.__module__ == "recipes.digits.corpus"
