@@ -2,9 +2,9 @@
 
 Run it from a throwaway environment with the pinned generator (see requirements.txt beside this file):
 
-    python3.11 -m venv /tmp/generate
-    /tmp/generate/bin/pip install -r proto/requirements.txt
-    /tmp/generate/bin/python proto/generate.py
+    python3.11 -m venv .venv-proto
+    .venv-proto/bin/pip install -r proto/requirements.txt
+    .venv-proto/bin/python proto/generate.py
 """
 
 from __future__ import annotations
