@@ -24,4 +24,5 @@ def main(config: Path) -> NoReturn:
     try:
         sys.exit(run(arguments))
     except SeqtrainError as error:
-        sys.exit(f"error: {error}")
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)

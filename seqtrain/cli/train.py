@@ -45,12 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another value for a key of the configuration, as in --set hmm.prior_scale=0.6",
     )
     parser.add_argument(
+        "--check-targets",
+        action="store_true",
+        help="exit with status 1 where a target of the configuration is missed",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the results as JSON; progress goes to stderr"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the recipe that the arguments name; returns the exit status."""
+    """Runs the recipe that the arguments name; returns the exit status: 1 where targets are missed, else 0."""
     # Imported here, so that `seqtrain --help` doesn't need the extra `recipes`.
     from seqtrain.training.config import read_config
     from seqtrain.training.entry import load_prepare
@@ -68,4 +73,7 @@ def run(args: argparse.Namespace) -> int:
     results = recipe.run([stage.strip() for stage in args.stages.split(",") if stage.strip()])
     if args.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
-    return 0
+    missed = [target for target in recipe.targets() if not target.met] if args.check_targets else []
+    for target in missed:
+        print(target, file=sys.stderr)
+    return 1 if missed else 0

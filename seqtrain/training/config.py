@@ -21,6 +21,7 @@ __all__ = [
     "OptimizerConfig",
     "RecipeConfig",
     "StageConfig",
+    "TargetsConfig",
     "read_config",
 ]
 
@@ -147,6 +148,29 @@ class AlignmentConfig:
     shown: int = 4
 
 
+_MEASURES = ("per", "wer_open", "wer_closed", "starts_within", "ends_within")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetsConfig:
+    """Bounds that the results are meant to keep to, in percent, by `set.stage.measure` (see `check_targets`)."""
+
+    at_most: dict[str, float] = field(default_factory=dict)
+    at_least: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for table in ("at_most", "at_least"):
+            for name, bound in getattr(self, table).items():
+                parts = name.split(".")
+                if len(parts) != 3 or parts[1] not in ("ctc", "hmm") or parts[2] not in _MEASURES:
+                    raise ArgumentError(
+                        f"{name!r} isn't set.stage.measure, with ctc or hmm and one of {', '.join(_MEASURES)}",
+                        argument=table,
+                    )
+                if isinstance(bound, bool) or not isinstance(bound, (int, float)):
+                    raise ArgumentError(f"{name} is {bound!r}; it must be a number", argument=table)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecipeConfig:
     """A recipe: a corpus, one network per stage, and what is measured.
@@ -174,6 +198,7 @@ class RecipeConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    targets: TargetsConfig = field(default_factory=TargetsConfig)
 
     def __post_init__(self) -> None:
         _positive(self, "threads", "batch_frames")

@@ -47,6 +47,7 @@ from seqtrain.training.results import STAGE_NAMES, Results, describe_rate, forma
 from seqtrain.training.service import ServiceSource, automaton_service
 from seqtrain.training.settings import fingerprint
 from seqtrain.training.summary import report_data
+from seqtrain.training.targets import Target, check_targets
 from seqtrain.training.tracks import stage_tracks
 
 __all__ = ["STAGES", "RecipeRun"]
@@ -236,6 +237,13 @@ class RecipeRun:
                 }
             self.results.update("scores", {name: rates})
         self.console.say(format_table(self.results.read()))
+        for target in self.targets():
+            self.console.say(str(target))
+
+    def targets(self) -> list[Target]:
+        """The configured targets, and whether what was measured meets them."""
+        targets = self.config.targets
+        return check_targets(self.results.read(), at_most=targets.at_most, at_least=targets.at_least)
 
     def report(self) -> None:
         """Writes the page to look at."""

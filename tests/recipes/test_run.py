@@ -29,6 +29,7 @@ from seqtrain.training.entry import load_prepare
 from seqtrain.training.progress import Console
 from seqtrain.training.run import RecipeRun
 from seqtrain.training.service import ServiceSource, automaton_service
+from seqtrain.training.targets import check_targets
 
 PHONES = {"A": 400.0, "E": 900.0, "O": 1600.0, "U": 2600.0}
 WORDS = {"ae": "A E", "oa": "O A", "eu": "E U", "uo": "U O"}
@@ -200,6 +201,25 @@ def test_stages_need_those_before(tmp_path: Path, finished: tuple[Path, str]) ->
         recipe(tmp_path).run(["score"])
 
 
+def test_targets(finished: tuple[Path, str]) -> None:
+    results = json.loads((finished[0] / "results.json").read_text())
+    at_most = {"dev.ctc.per": 20.0, "dev.hmm.wer_open": -1.0, "std.ctc.per": 0.0}
+    met, missed, unknown = check_targets(results, at_most=at_most, at_least={"dev.hmm.ends_within": 70.0})
+    assert met.met
+    assert str(missed).startswith("MISSED: dev.hmm.wer_open ")
+    assert str(missed).endswith(", at most -1")
+    assert str(unknown) == "MISSED: dev.hmm.ends_within not measured, at least 70"
+
+
+def test_a_missed_target_is_the_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(TOML + '[targets.at_most]\n"dev.ctc.per" = 5\n')
+    words = [str(config), "--workdir", str(tmp_path / "w"), "--stages", "prepare"]
+    assert run(arguments(*words)) == 0
+    assert run(arguments(*words, "--check-targets")) == 1
+    assert "MISSED: dev.ctc.per not measured, at most 5" in capsys.readouterr().err
+
+
 def arguments(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
@@ -253,6 +273,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("name=a/b", "name: name is 'a/b'; it names a folder"),
         ("seed", "'seed' isn't of the form key=value"),
         ("seed=[", "the value of seed isn't TOML"),
+        ("targets.at_most={x=3}", "targets.at_most: 'x' isn't set.stage.measure"),
+        ('targets.at_least={"std.ctc.per"="a"}', "targets.at_least: std.ctc.per is 'a'; it must be a number"),
         ("corpus=nothing", "corpus is 'nothing'; it must be module:function"),
         ('corpus="no_such_module:f"', "there is no module no_such_module"),
         ('corpus="tests.recipes.test_run:f"', "tests.recipes.test_run has no function f"),
