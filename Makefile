@@ -49,6 +49,12 @@ sanitize:
 fuzz: venv
 	$(bin)/python -m tests.fuzz.text_readers --seconds 60
 
+# The generator is pinned in an environment of its own: code of a newer one would narrow what users may have installed.
+proto:
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/pip install --quiet --requirement proto/requirements.txt
+	.venv-proto/bin/python proto/generate.py
+
 bench: venv
 	$(bin)/seqtrain bench
 

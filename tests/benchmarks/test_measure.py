@@ -1,0 +1,33 @@
+"""What the benchmarks measure with."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.measure import cpu_times, median_ratio, peak_growth
+
+
+def _burn(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_cpu_time_counts_work_not_sleep() -> None:
+    times = cpu_times({"work": lambda: _burn(0.05), "sleep": lambda: time.sleep(0.05)}, turns=2)
+    assert len(times["work"]) == 2
+    assert min(times["work"]) >= 50 > 5 * max(times["sleep"])
+
+
+def test_ratio_is_taken_turn_by_turn() -> None:
+    assert median_ratio([10.0, 40.0, 30.0], [1.0, 2.0, 3.0]) == 10.0
+
+
+def test_peak_growth_sees_memory_that_is_gone_again() -> None:
+    growth = peak_growth(lambda: np.ones(8_000_000).sum())
+    if growth is None:
+        pytest.fail("this kernel doesn't let a process reset its peak")
+    assert 60 < growth < 90

@@ -1,0 +1,30 @@
+"""`seqtrain bench`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqtrain.cli import main
+
+
+def test_unknown_benchmark_lists_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "ctx"]) == 2
+    assert capsys.readouterr().err == "seqtrain: unknown benchmark 'ctx'; there are: ctc, full_sum\n"
+
+
+def test_full_sum_prints_a_row_for_each_contender() -> None:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "seqtrain.cli", "bench", "full_sum", "--turns=1", "--threads", "1", "--json"],
+        cwd=root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    table = json.loads(done.stdout)
+    rows = {row["contender"]: row for row in table["rows"]}
+    assert set(rows) == {"seqtrain, compact", "seqtrain, reused", "seqtrain, fresh", "torch, by hand"}
+    assert rows["seqtrain, fresh"]["largest gradient error"] < 5e-6
+    assert table["machine"]["processor"]
