@@ -58,7 +58,7 @@ class CtcUtterance {
  private:
   void prepare(const CtcForward<Real>& problem, int64_t b, int64_t frames) {
     targets_ = problem.target_lengths[b];
-    offset_ = 0;
+    offset_ = largest_ = 0;
     width_ = ctc_width(targets_);
     const int64_t* targets = problem.targets + b * problem.max_targets;
     target_ = target_memory_.reserve(static_cast<std::size_t>(width_));
@@ -114,7 +114,8 @@ class CtcUtterance {
       problem.status[b] = 1 + t;
       return false;
     }
-    normalizer += static_cast<double>(found.largest) - std::log(static_cast<double>(found.inverse_sum));
+    largest_ = static_cast<double>(found.largest);
+    normalizer -= std::log(static_cast<double>(found.inverse_sum));
     return true;
   }
 
@@ -142,7 +143,7 @@ class CtcUtterance {
     };
     double offset;
     if (!emit_frame<Real>(gather, mantissa, exponent, states_, shift_[t], offset)) return false;
-    offset_ += offset;
+    offset_ += offset - largest_;  // these two may be huge, and nearly equal
     mantissa[-ctc_padding] = mantissa[targets_];
     exponent[-ctc_padding] = exponent[targets_];
     mantissa[targets_] = 0;
@@ -204,7 +205,7 @@ class CtcUtterance {
     }
   }
 
-  double offset_ = 0;
+  double offset_ = 0, largest_ = 0;  // of all frames; of the frame that is being normalized
   int64_t targets_ = 0, states_ = 0, width_ = 0, saved_ = 0;
   int64_t* target_ = nullptr;
   Exponent* skip_ = nullptr;
