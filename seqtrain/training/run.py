@@ -54,6 +54,8 @@ __all__ = ["STAGES", "RecipeRun"]
 
 STAGES = ("prepare", "ctc", "hmm", "align", "score", "report")
 _ALIGNED = ("ctc", "hmm")
+# Speech that was trained on has rarely more silence than this.
+_TOO_SILENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,12 @@ class RecipeRun:
                 prior_momentum=self.config.hmm.prior_momentum,
             )
             self._train("hmm", self.config.hmm, self.hmm_builder, criterion)
+        share = next((r["silence"] for r in reversed(list(self.metrics)) if "silence" in r), 0.0)
+        if share > _TOO_SILENT:
+            self.console.say(
+                f"WARNING: {100 * share:.0f} % of the network's output is silence. Training has most likely failed: "
+                f"raise hmm.prior_scale, which is {self.config.hmm.prior_scale:g}"
+            )
 
     def align(self) -> None:
         """Aligns the held-out sets with both networks, and compares word boundaries with PocketSphinx's."""
