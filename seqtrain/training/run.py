@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,11 @@ import torch
 from torch import nn
 
 from seqtrain.align import AlignedUtterance, write_jsonl
-from seqtrain.data import Corpus, Dataset, DurationBatches, FeatureCache, Utterance, generator, read_corpus
-from seqtrain.errors import ArgumentError, DataError
-from seqtrain.fsa import Transitions
-from seqtrain.lexicon import AutomatonBuilder, CtcTopology, HmmTopology, Lexicon, read_lexicon
-from seqtrain.losses import PriorEstimator
-from seqtrain.training.acoustics import ScoredSet, score_set
+from seqtrain.data import Corpus, Dataset, DurationBatches, FeatureCache, Utterance, read_corpus
+from seqtrain.errors import ArgumentError
+from seqtrain.training.acoustics import ScoredSet
 from seqtrain.training.boundaries import agreement, pocketsphinx_boundaries
-from seqtrain.training.checkpoint import load_checkpoint
-from seqtrain.training.config import RecipeConfig, StageConfig
+from seqtrain.training.config import RecipeConfig
 from seqtrain.training.criteria import CtcCriterion, HmmCriterion
 from seqtrain.training.criterion import Criterion
 from seqtrain.training.entry import Prepare
@@ -39,16 +35,15 @@ from seqtrain.training.evaluation import Decoder, reference_phones
 from seqtrain.training.forced_alignment import force_align
 from seqtrain.training.loop import Stage, train
 from seqtrain.training.metrics import MetricsLog
-from seqtrain.training.model import ConvAcousticModel
+from seqtrain.training.networks import Networks
 from seqtrain.training.optimizer import adamw
 from seqtrain.training.progress import Console
-from seqtrain.training.report import AlignmentTrack, AlignmentView, write_report
+from seqtrain.training.report import AlignmentTrack, write_report
 from seqtrain.training.results import STAGE_NAMES, Results, describe_rate, format_table
 from seqtrain.training.service import ServiceSource, automaton_service
-from seqtrain.training.settings import fingerprint
 from seqtrain.training.summary import report_data
 from seqtrain.training.targets import Target, check_targets
-from seqtrain.training.tracks import stage_tracks
+from seqtrain.training.tracks import alignment_views, of_middling_length, stage_tracks
 
 __all__ = ["STAGES", "RecipeRun"]
 
@@ -56,16 +51,6 @@ STAGES = ("prepare", "ctc", "hmm", "align", "score", "report")
 _ALIGNED = ("ctc", "hmm")
 # Speech that was trained on has rarely more silence than this.
 _TOO_SILENT = 0.5
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """A stage's network after training; `log_prior` (V,) and `prior_scale` are zero where there is no
-    prior."""
-
-    model: nn.Module
-    log_prior: torch.Tensor
-    prior_scale: float
 
 
 class RecipeRun:
@@ -131,7 +116,9 @@ class RecipeRun:
     def prepare(self) -> None:
         """Prepares the corpus and computes the features."""
         corpus = self._prepare(self.workdir / "data", self.config.corpus_options, self.console)
-        self.__dict__.pop("corpus", None)
+        for stale in ("corpus", "networks"):
+            self.__dict__.pop(stale, None)
+        self._decoders.clear()
         if not self.resume:
             self.results.clear()
         self._load_features(corpus.utterances)
@@ -157,29 +144,32 @@ class RecipeRun:
 
     def train_ctc(self) -> None:
         """Trains a network with CTC."""
-        builder = self.ctc_builder
+        builder = self.networks.builder("ctc")
         targets = {
             utterance.id: torch.tensor(
-                [builder.inventory.index(phone) for phone in reference_phones(self.lexicon, utterance.text)],
+                [
+                    builder.inventory.index(phone)
+                    for phone in reference_phones(self.networks.lexicon, utterance.text)
+                ],
                 dtype=torch.int64,
             )
             for utterance in self.corpus.train
         }
         blank = builder.inventory.blank
         criterion = CtcCriterion(targets, blank=0 if blank is None else blank)
-        self._train("ctc", self.config.ctc, builder, criterion)
+        self._train("ctc", criterion)
 
     def train_hmm(self) -> None:
         """Trains a network from a flat start with the full sum over automata from the aligner service."""
         with self._service() as source:
             criterion = HmmCriterion(
                 source,
-                num_labels=len(self.hmm_builder.inventory),
-                silence=self.hmm_builder.inventory.silence,
+                num_labels=len(self.networks.builder("hmm").inventory),
+                silence=self.networks.builder("hmm").inventory.silence,
                 prior_scale=self.config.hmm.prior_scale,
                 prior_momentum=self.config.hmm.prior_momentum,
             )
-            self._train("hmm", self.config.hmm, self.hmm_builder, criterion)
+            self._train("hmm", criterion)
         share = next((r["silence"] for r in reversed(list(self.metrics)) if "silence" in r), 0.0)
         if share > _TOO_SILENT:
             self.console.say(
@@ -196,7 +186,7 @@ class RecipeRun:
                     found = force_align(
                         self._scored(stage, name),
                         utterances,
-                        builder=self._builder(stage),
+                        builder=self.networks.builder(stage),
                         # The service has the HMM's automata; CTC's topology is our own affair.
                         source=source if stage == "hmm" else None,
                         frame_shift=self.config.frame_shift,
@@ -209,7 +199,9 @@ class RecipeRun:
         tolerance = self.config.alignment.tolerance
         for name, utterances in self.corpus.heldout.items():
             with self.console.progress(f"PocketSphinx, {name}", total=len(utterances)) as progress:
-                reference = pocketsphinx_boundaries(utterances, self.lexicon, progress=progress.update)
+                reference = pocketsphinx_boundaries(
+                    utterances, self.networks.lexicon, progress=progress.update
+                )
             values: dict[str, Any] = {"without": list(reference.without)}
             for stage, aligned_by_stage in aligned[name].items():
                 values[stage] = asdict(agreement(reference, aligned_by_stage, tolerance=tolerance))
@@ -224,7 +216,7 @@ class RecipeRun:
         return force_align(
             self._scored(stage, name),
             self.corpus.heldout[name],
-            builder=self._builder(stage),
+            builder=self.networks.builder(stage),
             source=None,
             frame_shift=self.config.frame_shift,
             frame_offset=self.config.frame_offset,
@@ -255,47 +247,32 @@ class RecipeRun:
 
     def report(self) -> None:
         """Writes the page to look at."""
-        path = self.workdir / "report.html"
-        write_report(path, report_data(self.results.read(), self.metrics, self._views()))
-        self.console.say(f"report: {path}")
-
-    def _views(self) -> list[AlignmentView]:
-        """Some utterances of the first held-out set, of middling length, as the aligners read them."""
         name, heldout = next(iter(self.corpus.heldout.items()))
-        by_length = sorted(heldout, key=lambda utterance: (utterance.duration, utterance.id))
-        count = min(self.config.alignment.shown, len(by_length))
-        first = (len(by_length) - count) // 2
-        chosen = by_length[first : first + count]
-        tracks: dict[str, list[AlignmentTrack]] = {utterance.id: [] for utterance in chosen}
+        chosen = of_middling_length(heldout, self.config.alignment.shown)
+        aligners = []
         with self._service() as source:
             for stage in _ALIGNED:
-                found = stage_tracks(
+                tracks = stage_tracks(
                     self._scored(stage, name).subset([u.id for u in chosen]),
                     name=STAGE_NAMES[stage],
-                    builder=self._builder(stage),
+                    builder=self.networks.builder(stage),
                     source=source if stage == "hmm" else None,
                     utterances=chosen,
                     frame_shift=self.config.frame_shift,
                     frame_offset=self.config.frame_offset,
                 )
-                for tag, track in found.items():
-                    tracks[tag].append(track)
+                aligners.append(tracks)
         if self.config.alignment.pocketsphinx:
-            reference = pocketsphinx_boundaries(chosen, self.lexicon)
-            for tag, words in reference.words.items():
-                tracks[tag].append(AlignmentTrack("PocketSphinx", words=words))
-        self._load_features(chosen)
-        return [
-            AlignmentView(
-                id=utterance.id,
-                text=utterance.text,
-                duration=utterance.duration,
-                log_mel=self._features[utterance.id],
-                frame_shift=self.config.features.frame_shift_ms / 1000,
-                tracks=tuple(tracks[utterance.id]),
+            words = pocketsphinx_boundaries(chosen, self.networks.lexicon).words
+            aligners.append(
+                {tag: AlignmentTrack("PocketSphinx", words=found) for tag, found in words.items()}
             )
-            for utterance in chosen
-        ]
+        views = alignment_views(
+            self._dataset(chosen), aligners, frame_shift=self.config.features.frame_shift_ms / 1000
+        )
+        path = self.workdir / "report.html"
+        write_report(path, report_data(self.results.read(), self.metrics, views))
+        self.console.say(f"report: {path}")
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -303,40 +280,16 @@ class RecipeRun:
         return read_corpus(self.workdir / "data")
 
     @cached_property
-    def lexicon(self) -> Lexicon:
-        """Pronunciations of all words of the corpus."""
-        return read_lexicon(self.corpus.lexicon)
-
-    @cached_property
-    def hmm_topology(self) -> HmmTopology:
-        """The configured topology."""
-        hmm = self.config.hmm
-        return HmmTopology(
-            states_per_phone=hmm.states_per_phone,
-            phone=Transitions.from_probabilities(loop=hmm.phone_loop),
-            silence=Transitions.from_probabilities(loop=hmm.silence_loop),
-            silence_probability=hmm.silence_probability,
-        )
-
-    @cached_property
-    def ctc_builder(self) -> AutomatonBuilder:
-        """Labels and automata of the CTC stage."""
-        return AutomatonBuilder(self.lexicon, CtcTopology())
-
-    @cached_property
-    def hmm_builder(self) -> AutomatonBuilder:
-        """Labels of the HMM stage, and the same automata as the service's."""
-        return AutomatonBuilder(self.lexicon, self.hmm_topology)
-
-    def _builder(self, stage: str) -> AutomatonBuilder:
-        return self.ctc_builder if stage == "ctc" else self.hmm_builder
+    def networks(self) -> Networks:
+        """The networks of both stages."""
+        return Networks(self.config, self.corpus, self.workdir)
 
     def _describe(self, utterances: Sequence[Utterance]) -> dict[str, float]:
         return {
             "utterances": len(utterances),
             "minutes": sum(u.duration for u in utterances) / 60,
             "words": sum(len(u.words) for u in utterances),
-            "phones": sum(len(reference_phones(self.lexicon, u.text)) for u in utterances),
+            "phones": sum(len(reference_phones(self.networks.lexicon, u.text)) for u in utterances),
         }
 
     def _load_features(self, utterances: Sequence[Utterance]) -> None:
@@ -359,44 +312,21 @@ class RecipeRun:
         with automaton_service(
             lexicon=self.corpus.lexicon,
             manifest=self.corpus.manifest,
-            topology=self.hmm_topology,
-            builder=self.hmm_builder,
+            topology=self.networks.hmm_topology,
+            builder=self.networks.builder("hmm"),
             timeout=self.config.hmm.timeout,
             prefetch=self.config.hmm.prefetch,
             log=self.workdir / "hmm" / "aligner.log",
         ) as source:
             yield source
 
-    def _model(self, builder: AutomatonBuilder) -> ConvAcousticModel:
-        model = self.config.model
-        return ConvAcousticModel(
-            num_features=self.config.features.num_bins,
-            num_labels=len(builder.inventory),
-            width=model.width,
-            kernel=model.kernel,
-            stride=model.stride,
-            dilations=model.dilations,
-            dropout=model.dropout,
-        )
-
-    def _identity(self, name: str, config: StageConfig, builder: AutomatonBuilder) -> str:
-        """Changes with whatever decides what a stage's training computes."""
-        incidental = ("log_every", "checkpoint_every", "evaluate_every", "timeout", "prefetch")
-        decisive = {key: value for key, value in asdict(config).items() if key not in incidental}
-        return fingerprint(
-            name, decisive, self.config.seed, self.config.batch_frames, self.config.features,
-            self.config.augmentation, self.config.model, self.config.optimizer, builder.digest,
-            [(u.id, u.text) for u in self.corpus.train],
-        )  # fmt: skip
-
-    def _train(self, name: str, config: StageConfig, builder: AutomatonBuilder, criterion: Criterion) -> None:
+    def _train(self, name: str, criterion: Criterion) -> None:
         dataset = self._dataset(self.corpus.train)
-        torch.manual_seed(generator(self.config.seed, "model", name).initial_seed())
-        model = self._model(builder)
-        optimizer = self.config.optimizer
+        model = self.networks.begin(name)
+        config, optimizer = self.networks.stage_config(name), self.config.optimizer
         stage = Stage(
             name=name,
-            run=self._identity(name, config, builder),
+            run=self.networks.identity(name),
             model=model,
             optimizer=adamw(
                 model, learning_rate=optimizer.learning_rate, weight_decay=optimizer.weight_decay
@@ -417,62 +347,29 @@ class RecipeRun:
         )
         used = train(
             stage,
-            checkpoint=self._checkpoint(name),
+            checkpoint=self.networks.checkpoint(name),
             metrics=self.metrics,
             console=self.console,
             resume=self.resume,
         )
-        self.results.update(
-            "stages",
-            {name: {"steps": config.steps, "parameters": sum(p.numel() for p in model.parameters()), **used}},
-        )
+        parameters = sum(p.numel() for p in model.parameters())
+        self.results.update("stages", {name: {"steps": config.steps, "parameters": parameters, **used}})
 
     def _evaluate(self, stage: str, model: nn.Module, criterion: Criterion) -> dict[str, float]:
         """Phone error rates on the held-out sets while training goes on."""
-        if isinstance(criterion, HmmCriterion):
-            trained = _Trained(model, criterion.log_prior, self.config.hmm.prior_scale)
-        else:
-            trained = _Trained(model, torch.zeros(len(self._builder(stage).inventory)), 0.0)
+        network, decoder = self.networks.in_training(model, criterion), self._decoder(stage)
         return {
-            f"per_{name}": self._decoder(stage).phone_error_rate(self._score_with(trained, name)).percent
-            for name in self.corpus.heldout
+            f"per_{name}": decoder.phone_error_rate(network.score(self._dataset(utterances))).percent
+            for name, utterances in self.corpus.heldout.items()
         }
 
-    def _checkpoint(self, stage: str) -> Path:
-        return self.workdir / stage / "checkpoint.safetensors"
-
-    def _trained(self, stage: str) -> _Trained:
-        """A stage's network from its last checkpoint."""
-        builder = self._builder(stage)
-        config = self.config.ctc if stage == "ctc" else self.config.hmm
-        saved = load_checkpoint(self._checkpoint(stage), run=self._identity(stage, config, builder))
-        if saved.position.step < config.steps:
-            raise DataError(
-                f"stage {stage} has done {saved.position.step} of its {config.steps} steps; run it again with "
-                "--resume first",
-                path=str(self._checkpoint(stage)),
-            )
-        model = self._model(builder)
-        model.load_state_dict(saved.group("model"))
-        model.eval()
-        if stage == "ctc":
-            return _Trained(model, torch.zeros(len(builder.inventory)), 0.0)
-        prior = PriorEstimator(len(builder.inventory))
-        prior.load_state_dict(saved.group("criterion"))
-        return _Trained(model, prior.log_prior, self.config.hmm.prior_scale)
-
-    def _score_with(self, trained: _Trained, name: str) -> ScoredSet:
-        """Scores of a held-out set: log p(s | x) - a · log p(s)."""
-        scored = score_set(trained.model, self._dataset(self.corpus.heldout[name]))
-        return scored.minus(trained.prior_scale * trained.log_prior) if trained.prior_scale else scored
-
     def _scored(self, stage: str, name: str) -> ScoredSet:
-        return self._score_with(self._trained(stage), name)
+        return self.networks.trained(stage).score(self._dataset(self.corpus.heldout[name]))
 
     def _decoder(self, stage: str) -> Decoder:
         if stage not in self._decoders:
             self._decoders[stage] = Decoder(
-                self._builder(stage),
+                self.networks.builder(stage),
                 texts={u.id: u.text for u in self.corpus.utterances},
                 training=[u.text for u in self.corpus.train],
                 config=self.config.decoding,

@@ -1,18 +1,18 @@
-"""How a stage reads an utterance, for the report: words, phones, and each label's probability in each frame."""
+"""How the aligners read some utterances, for the report: words, phones, each label's probability in each frame."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from seqtrain.data import Utterance
+from seqtrain.data import Dataset, Utterance
 from seqtrain.functional import posteriors
 from seqtrain.lexicon import AutomatonBuilder
 from seqtrain.training.acoustics import ScoredSet
 from seqtrain.training.criteria import AutomatonSource
 from seqtrain.training.forced_alignment import force_align
-from seqtrain.training.report import AlignmentTrack
+from seqtrain.training.report import AlignmentTrack, AlignmentView
 
-__all__ = ["stage_tracks"]
+__all__ = ["alignment_views", "of_middling_length", "stage_tracks"]
 
 
 def stage_tracks(
@@ -52,3 +52,28 @@ def stage_tracks(
                 frame_offset=frame_offset,
             )
     return tracks
+
+
+def of_middling_length(utterances: Sequence[Utterance], count: int) -> list[Utterance]:
+    """The `count` utterances about the median of the durations, the shortest first."""
+    by_length = sorted(utterances, key=lambda utterance: (utterance.duration, utterance.id))
+    count = min(count, len(by_length))
+    first = (len(by_length) - count) // 2
+    return by_length[first : first + count]
+
+
+def alignment_views(
+    dataset: Dataset, aligners: Sequence[Mapping[str, AlignmentTrack]], *, frame_shift: float
+) -> list[AlignmentView]:
+    """Each utterance's features above the tracks that the aligners have of it; `frame_shift` is the features'."""
+    return [
+        AlignmentView(
+            id=utterance.id,
+            text=utterance.text,
+            duration=utterance.duration,
+            log_mel=features,
+            frame_shift=frame_shift,
+            tracks=tuple(tracks[utterance.id] for tracks in aligners if utterance.id in tracks),
+        )
+        for utterance, features in zip(dataset.utterances, dataset.features, strict=True)
+    ]
