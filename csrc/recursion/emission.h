@@ -10,8 +10,9 @@
 namespace seqtrain {
 
 // A frame's largest exponent up to which its scores are split as they are: beyond, the first step of the reduction of
-// `split_exponential` is no longer exact in float.
-constexpr int32_t exact_input_exponent = 1 << 15;
+// `split_exponential` is no longer exact.
+template <class Real>
+constexpr int32_t exact_input_exponent = sizeof(Real) == 8 ? 1 << 20 : 1 << 15;
 
 template <class Real>
 struct Emission {
@@ -40,29 +41,41 @@ inline Emission<Real> split_scores(Real* __restrict mantissa, ExponentOf<Real>* 
   return {bad == 0, top};
 }
 
+// The same relative to the largest score, in double whatever the scores' type: where that one is far from zero, the
+// difference to scores that aren't would lose their digits in float.  Returns what was taken out.
+template <class Real>
+inline double split_relative_scores(Real* mantissa, ExponentOf<Real>* exponent, int64_t count) {
+  Real largest = -std::numeric_limits<Real>::infinity();
+  for (int64_t i = 0; i < count; i++) largest = mantissa[i] > largest ? mantissa[i] : largest;
+  const double offset = largest > -std::numeric_limits<Real>::infinity() ? static_cast<double>(largest) : 0.0;
+  for (int64_t i = 0; i < count; i++) {
+    double m;
+    ExponentOf<double> e;
+    split_exponential(static_cast<double>(mantissa[i]) - offset, m, e);
+    mantissa[i] = static_cast<Real>(m);
+    exponent[i] = static_cast<ExponentOf<Real>>(e);
+  }
+  return offset;
+}
+
 // Writes a frame's emissions relative to the largest, so that scores of any offset stay in range and keep their digits.
 // What was taken out, in log, comes in two parts: `shift`, in exponents of two, and `offset`, natural, which is not
-// zero only where the scores are far from zero.  `gather` writes the scores to where it's told.
+// zero only where the largest score is far from zero.  `gather` writes the scores to where it's told.
 template <class Real, class Gather>
 inline bool emit_frame(const Gather& gather, Real* mantissa, ExponentOf<Real>* exponent, int64_t count,
                        ExponentOf<Real>& shift, double& offset) {
   using Exponent = ExponentOf<Real>;
   gather(mantissa);
-  Emission<Real> found = split_scores(mantissa, exponent, count);
+  const Emission<Real> found = split_scores(mantissa, exponent, count);
   if (!found.usable) return false;
+  Exponent top = found.exponent;
   offset = 0;
-  if (found.exponent > exact_input_exponent || found.exponent < -exact_input_exponent) {
+  if (top > exact_input_exponent<Real> || top < -exact_input_exponent<Real>) {
     gather(mantissa);
-    Real largest = -std::numeric_limits<Real>::infinity();
-    for (int64_t i = 0; i < count; i++) largest = mantissa[i] > largest ? mantissa[i] : largest;
-    if (largest > -std::numeric_limits<Real>::infinity()) {
-      for (int64_t i = 0; i < count; i++) mantissa[i] -= largest;
-      offset = static_cast<double>(largest);
-    }
-    found = split_scores(mantissa, exponent, count);
+    offset = split_relative_scores(mantissa, exponent, count);
+    top = 0;
   }
-  shift = found.exponent == zero_exponent ? 0 : found.exponent;
-  const Exponent top = shift;
+  shift = top;
   Real* __restrict m = mantissa;
   Exponent* __restrict e = exponent;
 #pragma omp simd
