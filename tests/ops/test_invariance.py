@@ -166,6 +166,27 @@ def test_offsets_that_single_precision_holds_exactly(offset: float) -> None:
     torch.testing.assert_close(loss, -expected, rtol=0, atol=2e-6)
 
 
+def beside_a_huge_score(large: float) -> tuple[float, float]:
+    """Full sum of the one path of an automaton whose other labels hold a huge score, and what it must be."""
+    graphs = st.fsa.linear([[0, 1, 2, 3, 4]], [5])
+    scores = random_scores(np.random.default_rng(4), 1, 5, 5)
+    expected = scores[0].double().diagonal().sum().item()
+    scores[0, 2, 4] = large
+    return st.full_sum(scores, torch.tensor([5]), graphs, on_infeasible="inf").item(), expected
+
+
+@pytest.mark.parametrize("large", [3e3, 3e4, 3e5, 1e7])
+def test_a_huge_score_that_no_path_reaches(large: float) -> None:
+    """It is the largest one of its frame all the same; the others keep their digits beside it."""
+    found, expected = beside_a_huge_score(large)
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_scores_out_of_range_below_the_largest_of_their_frame_are_probability_zero() -> None:
+    found, _ = beside_a_huge_score(1e30)
+    assert found == -np.inf
+
+
 @pytest.mark.parametrize("offset", [1e3, -1e3, 1e6, -1e6, 1e7, -1e7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_constant_added_to_all_arc_weights(offset: float, dtype: torch.dtype) -> None:

@@ -1,0 +1,451 @@
+// Runs every kernel on random batches, for sanitizers to watch: all dtypes and layouts, odd sizes, packed and padded,
+// one shared graph and one each, long utterances that are recomputed in segments, outputs that are written past the
+// caches, and scores that hold NaN.  Arrays are allocated to the byte, so that a step past their end is found.
+//
+// It also checks what must hold whatever the numbers are: the same bits for one thread and for several, posteriors that
+// sum to one, no value where there is no path.  Exact values are tested from Python, against the reference.
+//
+//     driver THREADS ROUNDS SEED long|short
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../../csrc/cpu/kernels.h"
+
+namespace {
+
+using namespace seqtrain;
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+
+[[noreturn]] void fail(const std::string& what) {
+  std::fprintf(stderr, "wrong: %s\n", what.c_str());
+  std::exit(1);
+}
+
+inline void check(bool holds, const char* what) {
+  if (!holds) fail(what);
+}
+
+// splitmix64: the standard's distributions cost more than the kernels under a sanitizer.
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  int64_t integer(int64_t low, int64_t high) {
+    return low + static_cast<int64_t>(next() % static_cast<uint64_t>(high - low + 1));
+  }
+  double uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }
+  bool chance(double probability) { return uniform() < probability; }
+  // Around zero; the sum of uniform numbers is close enough to a normal one.
+  double number(double scale) { return scale * 2 * (uniform() + uniform() + uniform() - 1.5); }
+
+ private:
+  uint64_t next() {
+    state_ += 0x9e3779b97f4a7c15u;
+    uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+  uint64_t state_;
+};
+
+// Memory of just this many elements; never a null pointer.
+template <class T>
+class Array {
+ public:
+  explicit Array(int64_t size, T value = T{}) : size_(size), data_(new T[static_cast<std::size_t>(size)]) {
+    for (int64_t i = 0; i < size; i++) data_[static_cast<std::size_t>(i)] = value;
+  }
+  T* data() const { return data_.get(); }
+  int64_t size() const { return size_; }
+  T& operator[](int64_t i) const { return data_[static_cast<std::size_t>(i)]; }
+  bool operator==(const Array& other) const {
+    return size_ == other.size_ && std::memcmp(data(), other.data(), static_cast<std::size_t>(size_) * sizeof(T)) == 0;
+  }
+
+ private:
+  int64_t size_;
+  std::unique_ptr<T[]> data_;
+};
+
+enum class Layout { contiguous, frames_first, labels_first, spread, packed, packed_spread };
+
+// Scores or a gradient with the memory that they stand in.
+struct Rows {
+  Array<char> memory;
+  Array<int64_t> offsets;
+  Tensor tensor;
+
+  Rows(Dtype dtype, Layout layout, int64_t batch, int64_t frames, int64_t labels, const Array<int64_t>& lengths)
+      : memory(size(dtype, layout, batch, frames, labels, lengths), '\xff'), offsets(batch + 1), tensor{} {
+    for (int64_t b = 0; b < batch; b++) offsets[b + 1] = offsets[b] + lengths[b];
+    tensor.data = memory.data();
+    tensor.dtype = dtype;
+    const int64_t step = layout == Layout::spread || layout == Layout::packed_spread ? 2 : 1;
+    tensor.stride_label = step;
+    tensor.stride_frame = step * labels;
+    tensor.stride_utterance = step * labels * frames;
+    if (layout == Layout::frames_first) {
+      tensor.stride_frame = labels * batch;
+      tensor.stride_utterance = labels;
+    } else if (layout == Layout::labels_first) {
+      tensor.stride_label = frames;
+      tensor.stride_frame = 1;
+    }
+    if (packed(layout)) tensor.offsets = offsets.data();
+  }
+
+  static bool packed(Layout layout) { return layout == Layout::packed || layout == Layout::packed_spread; }
+
+ private:
+  static int64_t size(Dtype dtype, Layout layout, int64_t batch, int64_t frames, int64_t labels,
+                      const Array<int64_t>& lengths) {
+    int64_t rows = batch * frames;
+    if (packed(layout)) {
+      rows = 0;
+      for (int64_t b = 0; b < batch; b++) rows += lengths[b];
+    }
+    int64_t elements = rows * labels;
+    // The last element of a spread tensor has nothing behind it.
+    if ((layout == Layout::spread || layout == Layout::packed_spread) && elements > 0) elements = 2 * elements - 1;
+    return elements * static_cast<int64_t>(item_size(dtype));
+  }
+};
+
+struct Shape {
+  int64_t batch, frames, labels;
+  Layout layout;
+  Dtype dtype;
+  double spoilt;  // share of scores that are NaN
+};
+
+void fill(Random& random, const Shape& shape, const Array<int64_t>& lengths, const Rows& rows) {
+  for (int64_t b = 0; b < shape.batch; b++)
+    for (int64_t t = 0; t < lengths[b]; t++)
+      for (int64_t v = 0; v < shape.labels; v++) {
+        double score = random.number(4);
+        const double rare = random.uniform();
+        if (rare < 0.02) score = -infinity;
+        if (rare > 0.99) score *= 1e4;
+        if (rare > 1 - shape.spoilt) score = not_a_number;
+        store<double>(rows.tensor.row(b, t), shape.dtype, v * rows.tensor.stride_label, score);
+      }
+}
+
+double element(const Rows& rows, int64_t b, int64_t t, int64_t v) {
+  return load<double>(rows.tensor.row(b, t), rows.tensor.dtype, v * rows.tensor.stride_label);
+}
+
+int64_t rows_of(const Shape& shape, const Array<int64_t>& lengths) {
+  if (!Rows::packed(shape.layout)) return shape.batch * shape.frames;
+  int64_t rows = 0;
+  for (int64_t b = 0; b < shape.batch; b++) rows += lengths[b];
+  return rows;
+}
+
+// CTC ---------------------------------------------------------------------------------------------------------------
+
+template <class Real>
+struct CtcResult {
+  Array<double> loss;
+  Array<int64_t> status;
+  Rows gradient;
+};
+
+template <class Real>
+CtcResult<Real> ctc(const Shape& shape, const Rows& scores, const Array<int64_t>& lengths,
+                    const Array<int64_t>& targets, int64_t max_targets, const Array<int64_t>& target_lengths,
+                    int64_t blank, bool normalize, bool in_place, int threads) {
+  const int64_t frames = Rows::packed(shape.layout) ? 0 : shape.frames;
+  const int64_t rows = rows_of(shape, lengths);
+  CtcResult<Real> result{Array<double>(shape.batch), Array<int64_t>(shape.batch),
+                         Rows(shape.dtype, shape.layout, shape.batch, shape.frames, shape.labels, lengths)};
+  Array<int64_t> needed(shape.batch);
+  const TargetCheck found = check_ctc_targets(
+      {shape.batch, shape.labels, max_targets, targets.data(), target_lengths.data(), blank, needed.data()});
+  check(found.fault == TargetFault::none, "targets are usable");
+  for (int64_t b = 0; b < shape.batch; b++) result.status[b] = lengths[b] < needed[b] ? status_infeasible : status_ok;
+
+  Array<Real> occupancies(rows * (1 + max_targets)), normalizer(normalize ? rows * 2 : 0);
+  ctc_forward(CtcForward<Real>{scores.tensor, shape.batch, shape.labels, frames, max_targets, targets.data(),
+                               lengths.data(), target_lengths.data(), blank, normalize, result.loss.data(),
+                               occupancies.data(), normalizer.data(), result.status.data(), threads});
+  Array<double> loss_alone(shape.batch);
+  Array<int64_t> status_alone(shape.batch);
+  for (int64_t b = 0; b < shape.batch; b++) status_alone[b] = lengths[b] < needed[b] ? status_infeasible : status_ok;
+  ctc_forward(CtcForward<Real>{scores.tensor, shape.batch, shape.labels, frames, max_targets, targets.data(),
+                               lengths.data(), target_lengths.data(), blank, normalize, loss_alone.data(), nullptr,
+                               normalizer.data(), status_alone.data(), threads});
+  check(loss_alone == result.loss, "the loss without a gradient is the loss with one");
+
+  Array<double> weight(shape.batch);
+  for (int64_t b = 0; b < shape.batch; b++) weight[b] = 0.5 + static_cast<double>(b);
+  const auto backward = [&](const Tensor& gradient) {
+    ctc_backward(CtcBackward<Real>{scores.tensor,
+                                   gradient,
+                                   {shape.batch, shape.labels, frames, max_targets},
+                                   targets.data(),
+                                   lengths.data(),
+                                   target_lengths.data(),
+                                   blank,
+                                   normalize,
+                                   weight.data(),
+                                   occupancies.data(),
+                                   normalizer.data(),
+                                   result.status.data(),
+                                   threads});
+  };
+  backward(result.gradient.tensor);
+  if (in_place) backward(scores.tensor);
+  return result;
+}
+
+template <class Real>
+void run_ctc(Random& random, const Shape& shape, int64_t max_targets, int threads) {
+  const int64_t blank = random.integer(0, shape.labels - 1);
+  if (shape.labels == 1) max_targets = 0;
+  Array<int64_t> lengths(shape.batch), target_lengths(shape.batch), targets(shape.batch * max_targets);
+  for (int64_t b = 0; b < shape.batch; b++) {
+    lengths[b] = random.chance(0.5) ? shape.frames : random.integer(0, shape.frames);
+    target_lengths[b] = random.chance(0.5) ? max_targets : random.integer(0, max_targets);
+  }
+  for (int64_t i = 0; i < targets.size(); i++) {
+    const int64_t label = random.integer(0, shape.labels - 2);
+    targets[i] = label >= blank ? label + 1 : label;
+  }
+  Rows scores(shape.dtype, shape.layout, shape.batch, shape.frames, shape.labels, lengths);
+  fill(random, shape, lengths, scores);
+  const bool normalize = random.chance(0.5);
+  const CtcResult<Real> one =
+      ctc<Real>(shape, scores, lengths, targets, max_targets, target_lengths, blank, normalize, false, 1);
+  const CtcResult<Real> many =
+      ctc<Real>(shape, scores, lengths, targets, max_targets, target_lengths, blank, normalize, true, threads);
+  check(one.loss == many.loss && one.status == many.status, "losses don't depend on the number of threads");
+  check(one.gradient.memory == many.gradient.memory, "gradients of CTC don't depend on the number of threads");
+  for (int64_t b = 0; b < shape.batch; b++) {
+    if (one.status[b] != status_ok) continue;
+    check(std::isfinite(one.loss[b]), "a loss with a path is finite");
+    const int64_t rows = Rows::packed(shape.layout) ? lengths[b] : shape.frames;
+    for (int64_t t = 0; t < rows; t++) {
+      double sum = 0;
+      for (int64_t v = 0; v < shape.labels; v++) {
+        const double value = element(one.gradient, b, t, v);
+        check(element(scores, b, t, v) == value, "the gradient in place of the scores is the same");
+        sum += value;
+      }
+      const double expected = normalize || t >= lengths[b] ? 0.0 : -(0.5 + static_cast<double>(b));
+      const double share = item_size(shape.dtype) == 2 ? 0.02 : 1e-4;
+      check(std::abs(sum - expected) <= share * (1 + static_cast<double>(b)), "gradients of a frame sum to a constant");
+    }
+  }
+}
+
+// Automata ----------------------------------------------------------------------------------------------------------
+
+struct Automata {
+  std::vector<int32_t> arcs, final_states, starts, states;
+  std::vector<double> weights, final_weights;
+  std::vector<int64_t> arc_offsets{0}, final_offsets{0};
+};
+
+void add_random_graph(Random& random, int64_t labels, int64_t max_states, Automata& all) {
+  const int64_t states = random.integer(1, max_states);
+  const int64_t arcs = random.integer(0, 6 * states);
+  const bool acyclic = random.chance(0.3);
+  for (int64_t a = 0; a < arcs; a++) {
+    int64_t source = random.integer(0, states - 1), destination = random.integer(0, states - 1);
+    if (acyclic && source > destination) std::swap(source, destination);
+    all.arcs.insert(all.arcs.end(), {static_cast<int32_t>(source), static_cast<int32_t>(destination),
+                                     static_cast<int32_t>(random.integer(0, labels - 1))});
+    all.weights.push_back(random.chance(0.1) ? -infinity : random.number(2));
+  }
+  for (int64_t s = 0; s < states; s++)
+    if (random.chance(0.3) || s == states - 1) {
+      all.final_states.push_back(static_cast<int32_t>(s));
+      all.final_weights.push_back(random.chance(0.1) ? -infinity : random.number(2));
+    }
+  all.starts.push_back(acyclic ? 0 : static_cast<int32_t>(random.integer(0, states - 1)));
+  all.states.push_back(static_cast<int32_t>(states));
+  all.arc_offsets.push_back(static_cast<int64_t>(all.weights.size()));
+  all.final_offsets.push_back(static_cast<int64_t>(all.final_weights.size()));
+}
+
+// A chain with loops, as of a hidden Markov model: rows of neighbours.
+void add_chain(Random& random, int64_t labels, int64_t length, Automata& all) {
+  for (int64_t s = 0; s < length; s++) {
+    const auto label = static_cast<int32_t>(random.integer(0, labels - 1));
+    const auto from = static_cast<int32_t>(s), to = static_cast<int32_t>(s + 1);
+    all.arcs.insert(all.arcs.end(), {from, to, label, to, to, label});
+    all.weights.insert(all.weights.end(), {-1.0, -0.5});
+  }
+  all.final_states.push_back(static_cast<int32_t>(length));
+  all.final_weights.push_back(0);
+  all.starts.push_back(0);
+  all.states.push_back(static_cast<int32_t>(length + 1));
+  all.arc_offsets.push_back(static_cast<int64_t>(all.weights.size()));
+  all.final_offsets.push_back(static_cast<int64_t>(all.final_weights.size()));
+}
+
+template <class T>
+Array<T> exactly(const std::vector<T>& values) {
+  Array<T> copy(static_cast<int64_t>(values.size()));
+  for (int64_t i = 0; i < copy.size(); i++) copy[i] = values[static_cast<std::size_t>(i)];
+  return copy;
+}
+
+template <class Real>
+struct SumResult {
+  Array<double> value, arcs, finals;
+  Array<int64_t> status;
+  Rows gradient;
+};
+
+template <class Real>
+SumResult<Real> sum(const Shape& shape, const Rows& scores, const Array<int64_t>& lengths, const Graphs& graphs,
+                    const Array<int64_t>& status, int64_t width, int threads) {
+  const bool shared = graphs.graphs == 1;
+  const int64_t frames = Rows::packed(shape.layout) ? 0 : shape.frames;
+  const int64_t copies = shared ? shape.batch : 1;
+  SumResult<Real> result{Array<double>(shape.batch), Array<double>(copies * graphs.arc_offsets[graphs.graphs]),
+                         Array<double>(copies * graphs.final_offsets[graphs.graphs]), Array<int64_t>(shape.batch),
+                         Rows(shape.dtype, shape.layout, shape.batch, shape.frames, shape.labels, lengths)};
+  for (int64_t b = 0; b < shape.batch; b++) result.status[b] = status[b];
+  Array<Real> occupancies(rows_of(shape, lengths) * width);
+  Array<int64_t> columns(graphs.graphs * width, -1);
+  full_sum(FullSum<Real>{scores.tensor, shape.batch, frames, lengths.data(), graphs, width, result.value.data(),
+                         occupancies.data(), columns.data(), result.arcs.data(), result.finals.data(),
+                         result.status.data(), threads});
+  Array<double> value_alone(shape.batch);
+  Array<int64_t> status_alone(shape.batch);
+  for (int64_t b = 0; b < shape.batch; b++) status_alone[b] = status[b];
+  full_sum(FullSum<Real>{scores.tensor, shape.batch, frames, lengths.data(), graphs, width, value_alone.data(), nullptr,
+                         nullptr, nullptr, nullptr, status_alone.data(), threads});
+  check(value_alone == result.value, "the value without occupancies is the value with them");
+  Array<double> weight(shape.batch, 1.0);
+  scatter_occupancies(Scatter<Real>{result.gradient.tensor, shape.batch, shape.labels, frames, width, lengths.data(),
+                                    occupancies.data(), columns.data(), shared, weight.data(), result.status.data(),
+                                    threads});
+  return result;
+}
+
+template <class Real>
+void run_automata(Random& random, const Shape& shape, int64_t max_states, bool chains, int threads) {
+  const bool shared = shape.batch == 1 || random.chance(0.3);
+  const int64_t count = shared ? 1 : shape.batch;
+  Automata all;
+  for (int64_t g = 0; g < count; g++) {
+    if (chains) {
+      add_chain(random, shape.labels, max_states, all);
+    } else {
+      add_random_graph(random, shape.labels, max_states, all);
+    }
+  }
+  const auto arcs = exactly(all.arcs), finals = exactly(all.final_states), starts = exactly(all.starts),
+             states = exactly(all.states);
+  const auto weights = exactly(all.weights), final_weights = exactly(all.final_weights);
+  const auto arc_offsets = exactly(all.arc_offsets), final_offsets = exactly(all.final_offsets);
+  const Graphs graphs{count,         arcs.data(),          weights.data(),       arc_offsets.data(),
+                      finals.data(), final_weights.data(), final_offsets.data(), starts.data(),
+                      states.data()};
+  Array<int64_t> lengths(shape.batch), status(shape.batch), fewest(count), most(count), labels(count);
+  for (int64_t b = 0; b < shape.batch; b++)
+    lengths[b] = random.chance(0.5) ? shape.frames : random.integer(0, shape.frames);
+  summarize(graphs, fewest.data(), most.data(), labels.data(), threads);
+  int64_t width = 0;
+  for (int64_t g = 0; g < count; g++) width = std::max(width, labels[g]);
+  for (int64_t b = 0; b < shape.batch; b++) {
+    const int64_t g = shared ? 0 : b;
+    if (fewest[g] < 0 || lengths[b] < fewest[g] || (most[g] >= 0 && lengths[b] > most[g]))
+      status[b] = status_infeasible;
+  }
+
+  Rows scores(shape.dtype, shape.layout, shape.batch, shape.frames, shape.labels, lengths);
+  fill(random, shape, lengths, scores);
+  const SumResult<Real> one = sum<Real>(shape, scores, lengths, graphs, status, width, 1);
+  const SumResult<Real> many = sum<Real>(shape, scores, lengths, graphs, status, width, threads);
+  check(one.value == many.value && one.status == many.status, "sums don't depend on the number of threads");
+  check(one.arcs == many.arcs && one.finals == many.finals, "nor do the occupancies of arcs and final states");
+  check(one.gradient.memory == many.gradient.memory, "nor do the gradients");
+  for (int64_t b = 0; b < shape.batch; b++) {
+    const int64_t rows = Rows::packed(shape.layout) ? lengths[b] : shape.frames;
+    for (int64_t t = 0; t < rows; t++) {
+      double total = 0;
+      for (int64_t v = 0; v < shape.labels; v++) total += element(one.gradient, b, t, v);
+      const bool alive = one.status[b] == status_ok && t < lengths[b];
+      check(std::abs(total - (alive ? 1.0 : 0.0)) <= (item_size(shape.dtype) == 2 ? 0.02 : 1e-4),
+            "posteriors of a frame sum to one");
+    }
+  }
+
+  const int64_t padded = shape.batch * shape.frames;
+  Array<double> best(shape.batch);
+  Array<int64_t> path_labels(padded, -1), path_states(padded, -1), path_arcs(padded, -1), path_status(shape.batch);
+  for (int64_t b = 0; b < shape.batch; b++) path_status[b] = status[b];
+  best_path(BestPath{scores.tensor, shape.batch, shape.frames, lengths.data(), graphs, best.data(), path_labels.data(),
+                     path_states.data(), path_arcs.data(), path_status.data(), threads});
+  for (int64_t b = 0; b < shape.batch; b++) {
+    if (one.status[b] != status_ok) continue;
+    check(path_status[b] == status_ok, "where there is a sum there is a best path");
+    check(best[b] <= one.value[b] + 1e-3 * (1 + std::abs(best[b])), "the best path is part of the sum");
+  }
+}
+
+// -------------------------------------------------------------------------------------------------------------------
+
+Shape random_shape(Random& random) {
+  constexpr Layout layouts[] = {Layout::contiguous, Layout::frames_first, Layout::labels_first,
+                                Layout::spread,     Layout::packed,       Layout::packed_spread};
+  constexpr Dtype dtypes[] = {Dtype::float16, Dtype::bfloat16, Dtype::float32, Dtype::float64};
+  return {random.integer(0, 6),          random.integer(0, 40),        random.integer(1, 70),
+          layouts[random.integer(0, 5)], dtypes[random.integer(0, 3)], random.chance(0.1) ? 0.001 : 0.0};
+}
+
+template <class Real>
+void run_all(Random& random, const Shape& shape, int threads) {
+  run_ctc<Real>(random, shape, random.integer(0, 35), threads);
+  run_automata<Real>(random, shape, random.integer(1, 40), random.chance(0.3), threads);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count != 5) fail("usage: driver THREADS ROUNDS SEED long|short");
+  const int threads = std::atoi(arguments[1]), rounds = std::atoi(arguments[2]);
+  Random random(static_cast<uint64_t>(std::atoll(arguments[3])));
+  for (int round = 0; round < rounds; round++) {
+    const Shape shape = random_shape(random);
+    if (shape.dtype == Dtype::float64) {
+      run_all<double>(random, shape, threads);
+    } else {
+      run_all<float>(random, shape, threads);
+    }
+  }
+  // Enough work that every thread gets some of it.
+  for (const Layout layout : {Layout::contiguous, Layout::packed, Layout::frames_first}) {
+    const Shape busy{8, 150, 200, layout, Dtype::float32, 0};
+    run_ctc<float>(random, busy, 40, threads);
+    run_automata<float>(random, busy, 60, true, threads);
+    run_automata<float>(random, busy, 60, false, threads);
+  }
+  int batches = rounds + 3;
+  if (std::string(arguments[4]) == "long") {
+    batches += 5;
+    // Recomputed in segments (csrc/cpu/segments.h).
+    run_ctc<float>(random, {1, 4300, 2, Layout::packed, Dtype::float32, 0}, 1000, threads);
+    run_ctc<double>(random, {1, 2200, 2, Layout::contiguous, Dtype::float64, 0}, 1000, threads);
+    run_automata<float>(random, {1, 3800, 2, Layout::contiguous, Dtype::float32, 0}, 1700, true, threads);
+    // Written past the caches.
+    run_ctc<float>(random, {3, 30, 93'487, Layout::contiguous, Dtype::float32, 0}, 5, threads);
+    run_automata<float>(random, {3, 30, 93'487, Layout::contiguous, Dtype::float32, 0}, 5, true, threads);
+  }
+  std::printf("%d batches with %d threads\n", batches, threads);
+  return 0;
+}
