@@ -4,14 +4,17 @@
 #
 # PYTHON      the interpreter to make .venv from, 3.10 or newer
 # TORCH       the torch to install
-# TORCH_INDEX where pip finds it, if not where it finds everything else: without a GPU, the address of PyTorch's index
-#             of CPU wheels saves gigabytes of CUDA libraries
+# TORCH_INDEX where pip finds it, if not where it finds everything else. Without a GPU, the CPU build is taken where pip
+#             finds one; else torch comes with gigabytes of CUDA libraries, and the address of PyTorch's index of CPU
+#             wheels here saves them
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 
 bin := .venv/bin
+gpu := $(wildcard /dev/nvidia0 /dev/nvidiactl)
+install_torch = $(bin)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 sources := pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
 .PHONY: train test venv lint types sanitize fuzz proto bench clean
@@ -26,13 +29,14 @@ venv: .venv/complete
 
 .venv/torch:
 	$(PYTHON) -m venv .venv
-	$(bin)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)" numpy
+	$(if $(gpu),,$(install_torch) "$(TORCH)+cpu" numpy ||) $(install_torch) "$(TORCH)" numpy
 	$(bin)/python -c "import torch; print('torch==' + torch.__version__.split('+')[0])" > .venv/constraints.txt
 	touch $@
 
 # Nothing that seqtrain needs may bring another torch.
 .venv/complete: .venv/torch $(sources)
-	$(bin)/pip install --quiet --constraint .venv/constraints.txt --editable ".[dev]"
+	$(bin)/pip install --quiet --constraint .venv/constraints.txt \
+		--config-settings=cmake.define.SEQTRAIN_WARNINGS_AS_ERRORS=ON --editable ".[dev]"
 	touch $@
 
 lint: venv

@@ -4,15 +4,18 @@
 
 namespace {
 
-// The architecture level as its ABI names it; "portable" where there are no levels.
+// The architecture level as its ABI names it; "x86_64" where it's below all that are compiled, "portable" on other
+// processors, which have no levels.
 const char* level() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("x86-64-v4")) return "x86_64_v4";
   if (__builtin_cpu_supports("x86-64-v3")) return "x86_64_v3";
   if (__builtin_cpu_supports("x86-64-v2")) return "x86_64_v2";
-#endif
+  return "x86_64";
+#else
   return "portable";
+#endif
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "AlignerError",
@@ -38,8 +39,19 @@ __all__ = [
 ]
 
 
+def _rebuild(kind: type[SeqtrainError], arguments: tuple[Any, ...], fields: dict[str, Any]) -> SeqtrainError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    error.__dict__.update(fields)
+    return error
+
+
 class SeqtrainError(Exception):
-    """Base of every error that seqtrain raises on purpose."""
+    """Base of every error that seqtrain raises on purpose; it crosses from a worker process whole."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception would call the class with the message alone, and lose the fields.
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
 class ArgumentError(SeqtrainError, ValueError):
@@ -66,7 +78,14 @@ class LabelError(ArgumentError):
     """A label lies outside the columns of the scores, or is one that may not stand there (blank in the targets)."""
 
     def __init__(
-        self, message: str, *, argument: str, utterance: int, position: int, label: int, num_labels: int | None
+        self,
+        message: str,
+        *,
+        argument: str,
+        utterance: int,
+        position: int,
+        label: int,
+        num_labels: int | None,
     ) -> None:
         super().__init__(message, argument=argument)
         self.utterance = utterance

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import torch
 
-from seqtrain.errors import InfeasibleError, ShapeError
+from seqtrain.errors import DeviceError, DtypeError, InfeasibleError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch
-from seqtrain.infeasible import InfeasibleCount, report
+from seqtrain.infeasible import NOT_HERE, InfeasibleCount, handle, report
 from seqtrain.ops.best_path import best_path as best_path_op
 from seqtrain.ops.full_sum import full_sum as full_sum_op
 from seqtrain.ops.posteriors import posteriors as posteriors_op
@@ -23,9 +23,9 @@ from seqtrain.scores import (
     Scores,
     check_derivative,
     check_gradient_out,
-    check_integers,
     check_policy,
     check_scores,
+    host_integers,
     split_scores,
 )
 
@@ -77,6 +77,8 @@ def _flat(fsa: FsaBatch | Fsa, batch: int) -> tuple[tuple[torch.Tensor, ...], Se
     tags: Sequence[str] | None = None
     if isinstance(fsa, Fsa):
         graphs = FsaBatch.from_list([fsa])
+    elif not isinstance(fsa, FsaBatch):
+        raise DtypeError(f"fsa must be an FsaBatch or an Fsa, got {type(fsa).__name__}", argument="fsa")
     else:
         graphs, tags = fsa, fsa.tags
         if len(graphs) != batch:
@@ -84,6 +86,10 @@ def _flat(fsa: FsaBatch | Fsa, batch: int) -> tuple[tuple[torch.Tensor, ...], Se
                 f"fsa holds {len(graphs)} automata for {batch} utterances; one automaton for all is passed as an Fsa",
                 argument="fsa",
             )
+    if graphs.arcs.device.type != "cpu":
+        raise DeviceError(
+            f"fsa is on {graphs.arcs.device}, the scores on the CPU: pass fsa.to('cpu')", argument="fsa"
+        )
     return (
         graphs.arcs, graphs.weights, graphs.arc_offsets, graphs.final_states, graphs.final_weights,
         graphs.final_offsets, graphs.starts, graphs.num_states,
@@ -95,7 +101,7 @@ def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infe
     check_scores(values, offsets)
     check_policy(on_infeasible)
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
-    check_integers(lengths, "lengths", (batch,))
+    lengths = host_integers(lengths, "lengths", (batch,))
     automata, tags = _flat(fsa, batch)
     check_derivative(values, automata[1], automata[4])
     return _Prepared(values, offsets, lengths, automata, tags)
@@ -121,7 +127,12 @@ def full_sum(
             of them, "mask" (value 0, gradient 0), or "inf" (value -inf, gradient 0).
         gradient_out: memory like the scores that the gradient is written to instead of to fresh memory; the scores
             themselves may be passed (detached), and are overwritten then. Excludes create_graph and torch.compile.
+            In place suits only scores whose values nobody else has saved for a backward of their own: autograd
+            raises otherwise. One memory serves one loss of a backward pass.
         infeasible: counts the utterances that were masked.
+
+    Scores further than 4e7 below the best of their frame, or a path that falls behind by more than 9e7 in all, count
+    as probability zero.
 
     Returns:
         (B,) float32 (float64 for float64 scores); larger is better. Its gradient with respect to the scores are the
@@ -139,7 +150,8 @@ def full_sum(
     with_weights = recording and (weights.requires_grad or final_weights.requires_grad)
     anchor = p.values[:0].clone() if with_scores or with_weights else None
     arguments = (
-        p.values, p.offsets, p.lengths, *p.automata, anchor, gradient_out, with_scores, with_weights, on_infeasible
+        p.values, p.offsets, p.lengths, *p.automata, anchor, gradient_out, with_scores, with_weights, on_infeasible,
+        handle(infeasible),
     )  # fmt: skip
     if torch.compiler.is_compiling():
         compiled: torch.Tensor = full_sum_op(*arguments)[0]
@@ -165,11 +177,14 @@ def compact_posteriors(
     try:
         value, occupancies, columns, _, _, status = full_sum_op(
             p.values.detach(), p.offsets, p.lengths, *(t.detach() for t in p.automata), None, None, True, False,
-            on_infeasible,
+            on_infeasible, NOT_HERE,
         )  # fmt: skip
     except InfeasibleError as error:
         raise error.with_tags(p.tags) from None
     report(status, p.tags, None, on_infeasible)
+    for b in (status < 0).nonzero().flatten().tolist():
+        rows = occupancies[b] if p.offsets is None else occupancies[p.offsets[b] : p.offsets[b + 1]]
+        rows.zero_()
     return CompactPosteriors(value, columns, occupancies)
 
 
@@ -190,7 +205,7 @@ def posteriors(
         its end and where it has no path.
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
-    arguments = (p.values, p.offsets, p.lengths, *p.automata, on_infeasible)
+    arguments = (p.values, p.offsets, p.lengths, *p.automata, on_infeasible, handle(infeasible))
     if torch.compiler.is_compiling():
         compiled: torch.Tensor = posteriors_op(*arguments)[0]
         return compiled
@@ -220,7 +235,7 @@ def best_path(
     p = _prepare(scores, lengths, fsa, on_infeasible)
     longest = int(lengths.max()) if p.offsets is not None and lengths.numel() else 0
     max_frames = p.values.shape[1] if p.offsets is None else longest
-    arguments = (p.values, p.offsets, p.lengths, *p.automata, max_frames, on_infeasible)
+    arguments = (p.values, p.offsets, p.lengths, *p.automata, max_frames, on_infeasible, handle(infeasible))
     if torch.compiler.is_compiling():
         score, labels, states, arcs, _ = best_path_op(*arguments)
         return Alignment(score, labels, states, arcs, lengths)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import weakref
 from collections.abc import Sequence
 
 import torch
 
-__all__ = ["InfeasibleCount", "report"]
+__all__ = ["NOT_HERE", "NO_COUNT", "InfeasibleCount", "handle", "report", "report_inside"]
 
 _LOGGER = logging.getLogger("seqtrain")
 _NAMED = 5
+_HANDLES = itertools.count(1)
+_COUNTS: weakref.WeakValueDictionary[int, InfeasibleCount] = weakref.WeakValueDictionary()
+
+NOT_HERE = -1
+"""Handle that tells an operator to leave counting and logging to its caller."""
+NO_COUNT = 0
+"""Handle that tells an operator to log, and to count nowhere."""
 
 
 class InfeasibleCount:
@@ -20,7 +29,8 @@ class InfeasibleCount:
         utterances: seen so far.
         infeasible: of these, without a path.
         last: indices of the infeasible ones in the last batch.
-        last_tags: their names, where the batch had names.
+        last_tags: their names, where the batch had names (compiled code passes none).
+        handle: number by which compiled code, which can't change Python objects, finds this count.
     """
 
     def __init__(self) -> None:
@@ -28,6 +38,18 @@ class InfeasibleCount:
         self.infeasible = 0
         self.last: tuple[int, ...] = ()
         self.last_tags: tuple[str, ...] = ()
+        self._register()
+
+    def _register(self) -> None:
+        self.handle = next(_HANDLES)
+        _COUNTS[self.handle] = self
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "handle"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._register()
 
     def add(self, status: torch.Tensor, tags: Sequence[str] | None) -> None:
         """Counts one batch; `status` (B,) is negative where an utterance has no path."""
@@ -55,3 +77,16 @@ def report(
         "%d of %d utterances have no path (on_infeasible=%r): %s%s",
         len(indices), status.shape[0], policy, ", ".join(names), more,
     )  # fmt: skip
+
+
+def report_inside(status: torch.Tensor, handle: int, policy: str) -> None:
+    """`report` from inside an operator, for compiled code; `handle` is that of a count, NO_COUNT or NOT_HERE."""
+    if handle != NOT_HERE:
+        report(status, None, _COUNTS.get(handle), policy)
+
+
+def handle(count: InfeasibleCount | None) -> int:
+    """What to pass to an operator: compiled code leaves counting to it, other code counts with names itself."""
+    if not torch.compiler.is_compiling():
+        return NOT_HERE
+    return NO_COUNT if count is None else count.handle

@@ -13,9 +13,9 @@ __all__ = [
     "Scores",
     "check_derivative",
     "check_gradient_out",
-    "check_integers",
     "check_policy",
     "check_scores",
+    "host_integers",
     "split_scores",
 ]
 
@@ -47,10 +47,10 @@ Scores = torch.Tensor | Packed
 def split_scores(scores: Scores) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The values and, of packed scores, the offsets as contiguous int64."""
     if isinstance(scores, Packed):
-        check_integers(scores.offsets, "offsets", (None,))
-        if scores.offsets.shape[0] < 1:
+        offsets = host_integers(scores.offsets, "offsets", (None,))
+        if offsets.shape[0] < 1:
             raise ShapeError("offsets must have B + 1 entries, got none", argument="offsets")
-        return scores.values, scores.offsets.to(torch.int64).contiguous()
+        return scores.values, offsets.to(torch.int64).contiguous()
     return scores, None
 
 
@@ -97,8 +97,8 @@ def check_derivative(*tensors: torch.Tensor) -> None:
             raise DerivativeError("there is no forward-mode derivative: use torch.autograd (backward, grad)")
 
 
-def check_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> None:
-    """Raises where a tensor isn't an integer one of the shape (None: any size)."""
+def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> torch.Tensor:
+    """The tensor in host memory; raises where it isn't an integer one of the shape (None: any size)."""
     if not isinstance(tensor, torch.Tensor):
         raise DtypeError(f"{argument} must be a torch.Tensor, got {type(tensor).__name__}", argument=argument)
     if tensor.dtype not in _INTEGERS:
@@ -111,6 +111,9 @@ def check_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None,
         raise ShapeError(
             f"{argument} must have shape ({wanted}), got {tuple(tensor.shape)}", argument=argument
         )
+    if tensor.device.type == "meta":
+        raise DeviceError(f"{argument} is on the device meta, which holds no values", argument=argument)
+    return tensor.to("cpu")
 
 
 def check_policy(on_infeasible: str) -> None:
@@ -126,6 +129,15 @@ def check_gradient_out(gradient_out: torch.Tensor | None, values: torch.Tensor) 
     """Raises where the memory for the gradient isn't like the scores."""
     if gradient_out is None:
         return
+    if not isinstance(gradient_out, torch.Tensor):
+        raise DtypeError(
+            f"gradient_out must be a torch.Tensor, got {type(gradient_out).__name__}", argument="gradient_out"
+        )
+    if torch.compiler.is_compiling():
+        raise ArgumentError(
+            "gradient_out can't be used in compiled code: leave it out, the compiler plans memory itself",
+            argument="gradient_out",
+        )
     if gradient_out.shape != values.shape:
         raise ShapeError(
             f"gradient_out must have the scores' shape {tuple(values.shape)}, got {tuple(gradient_out.shape)}",
@@ -141,9 +153,19 @@ def check_gradient_out(gradient_out: torch.Tensor | None, values: torch.Tensor) 
             f"gradient_out is on {gradient_out.device}, the scores on {values.device}",
             argument="gradient_out",
         )
-    if gradient_out.data_ptr() == values.data_ptr() and gradient_out.stride() != values.stride():
+    if any(
+        stride == 0 and size > 1
+        for stride, size in zip(gradient_out.stride(), gradient_out.shape, strict=True)
+    ):
         raise ShapeError(
-            f"gradient_out shares memory with the scores but has strides {gradient_out.stride()}, not "
-            f"{values.stride()}: pass the scores themselves (detached), or memory of its own",
+            f"gradient_out has several elements in one place (strides {gradient_out.stride()}): pass memory of its own",
+            argument="gradient_out",
+        )
+    shared = gradient_out.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+    same = gradient_out.data_ptr() == values.data_ptr() and gradient_out.stride() == values.stride()
+    if shared and gradient_out.numel() and not same:
+        raise ShapeError(
+            "gradient_out lies in the scores' memory without being the scores: pass the scores themselves (detached), "
+            "or memory of its own",
             argument="gradient_out",
         )

@@ -260,11 +260,13 @@ template <class Real>
 void ctc_backward(const CtcBackward<Real>& problem) {
   const int64_t labels = problem.shape.labels, frames = problem.shape.max_frames;
   const int64_t columns = 1 + problem.shape.max_targets;
+  const int64_t total_rows = problem.gradient.rows(problem.shape.batch, frames);
   // Past the caches where the gradient is larger than they are; in place, the row is in a cache already.
-  const bool stream = problem.shape.batch * frames * labels * static_cast<int64_t>(sizeof(Real)) > streaming_bytes &&
+  const bool stream = total_rows * labels * static_cast<int64_t>(sizeof(Real)) > streaming_bytes &&
                       problem.scores.data != problem.gradient.data;
   const bool direct = problem.gradient.dtype == dtype_of<Real>() && problem.gradient.stride_label == 1 && !stream;
-  std::vector<double> work(static_cast<std::size_t>(problem.shape.batch), static_cast<double>(frames * labels) / 4.0);
+  const double average = static_cast<double>(total_rows * labels) / static_cast<double>(problem.shape.batch);
+  std::vector<double> work(static_cast<std::size_t>(problem.shape.batch), average / 4.0);
   for_each_utterance<RowScratch<Real>>(work, problem.threads, [&](int64_t b, RowScratch<Real>& scratch) {
     Real* input = scratch.input.reserve(static_cast<std::size_t>(labels));
     Real* output = scratch.output.reserve(static_cast<std::size_t>(labels));

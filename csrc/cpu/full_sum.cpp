@@ -315,9 +315,10 @@ void full_sum(const FullSum<Real>& problem) {
 
 template <class Real>
 void scatter_occupancies(const Scatter<Real>& problem) {
-  const bool stream =
-      problem.batch * problem.max_frames * problem.labels * static_cast<int64_t>(sizeof(Real)) > streaming_bytes;
-  std::vector<double> work(at(problem.batch), static_cast<double>(problem.max_frames * problem.labels) / 8.0);
+  const int64_t total_rows = problem.gradient.rows(problem.batch, problem.max_frames);
+  const bool stream = total_rows * problem.labels * static_cast<int64_t>(sizeof(Real)) > streaming_bytes;
+  const double average = static_cast<double>(total_rows * problem.labels) / static_cast<double>(problem.batch);
+  std::vector<double> work(at(problem.batch), average / 8.0);
   for_each_utterance<Scratch<Real>>(work, problem.threads, [&](int64_t b, Scratch<Real>& scratch) {
     const bool alive = problem.status[b] == status_ok;
     const int64_t length = problem.lengths[b];

@@ -30,6 +30,9 @@ struct Tensor {
     return offsets != nullptr ? offsets[utterance] : utterance * frames;
   }
 
+  // Rows of a batch in memory.
+  int64_t rows(int64_t batch, int64_t frames) const { return offsets != nullptr ? offsets[batch] : batch * frames; }
+
   char* row(int64_t utterance, int64_t frame) const {
     const int64_t first = offsets != nullptr ? offsets[utterance] * stride_frame : utterance * stride_utterance;
     return static_cast<char*>(data) + (first + frame * stride_frame) * static_cast<int64_t>(item_size(dtype));

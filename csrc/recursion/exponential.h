@@ -61,6 +61,17 @@ struct LogTwo<double> {
                           low = 1.90821492927058770002e-10;
 };
 
+// x - n ln 2.  Two steps are exact where multiply and add round once; elsewhere float's first product is exact up to
+// |n| = 2^15 alone, and double does it in one.
+template <class Real>
+inline Real remainder_of(Real x, Real n) {
+#if !defined(__FMA__) && !defined(__ARM_FEATURE_FMA)
+  if constexpr (sizeof(Real) == sizeof(float))
+    return static_cast<Real>(static_cast<double>(x) - static_cast<double>(n) * 0.69314718055994530942);
+#endif
+  return (x - n * LogTwo<Real>::high) - n * LogTwo<Real>::low;
+}
+
 // exp(x) = mantissa · 2^exponent, mantissa in [0.7, 1.42); x below about -4.6e7 becomes zero.
 template <class Real>
 inline void split_exponential(Real x, Real& mantissa, ExponentOf<Real>& exponent) {
@@ -71,7 +82,7 @@ inline void split_exponential(Real x, Real& mantissa, ExponentOf<Real>& exponent
   scaled = alive ? scaled : Real{0};
   scaled = scaled < limit ? scaled : limit;
   const Real n = std::rint(scaled);
-  const Real r = alive ? (x - n * LogTwo<Real>::high) - n * LogTwo<Real>::low : Real{0};
+  const Real r = alive ? remainder_of<Real>(x, n) : Real{0};
   mantissa = alive ? Remainder<Real>::exponential(r) : Real{0};
   exponent = alive ? Exponent(n) : Exponent{zero_exponent};
 }

@@ -214,6 +214,9 @@ struct Slices {
   }
 };
 
+// Weights up to this size can't leave the range of exponents on any length there is memory for.
+constexpr double ordinary_weight = 64;
+
 template <class Real>
 class GraphLayout {
  public:
@@ -230,7 +233,8 @@ class GraphLayout {
   Index32 final_slot;                // (F,) slot of each final entry, -1 where useless
   Index32 arc_arrival;               // (A,) arrival of each arc, -1 where useless
   Index32 arc_source;                // (A,) node of each arc's source
-  // Weights stand here relative to the largest, so that a constant in all of them can't leave the range of exponents.
+  // Weights far from zero stand here relative to the largest: a constant in all of them can't leave the range of
+  // exponents.
   double largest_weight = 0, largest_final_weight = 0;
 
   int64_t nodes() const { return arrivals + aggregates; }
@@ -318,7 +322,7 @@ class GraphLayout {
         arc_source[at(a)] = node_of_state(graph.source(a));
         largest_weight = std::max(largest_weight, graph.weight[a]);
       }
-    if (arrivals == 0) largest_weight = 0;
+    if (arrivals == 0 || std::abs(largest_weight) < ordinary_weight) largest_weight = 0;
     const auto weight = [&](int32_t a) { return graph.weight[a] - largest_weight; };
     Grouping into, out_of;
     into.build(arrivals, graph.arcs, [&](int64_t a) { return int64_t{arc_arrival[at(a)]}; });

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from seqtrain.data.manifest import read_manifest, write_manifest
 from seqtrain.data.utterance import Utterance
@@ -22,7 +23,8 @@ class Corpus:
     """Utterances to train on, held-out sets by name, and the pronunciations of all their words.
 
     `note` is what must be said beside any figure (one speaker, synthetic speech); `left_out` gives, for each
-    utterance that was dropped, the reason. `folder` holds the files, among them `lexicon` and `manifest`,
+    utterance that was dropped, the reason. `settings` are settings of the recipe, by dotted name, of which this corpus
+    needs other values than the configuration's: a corpus that stands in for another may. `folder` holds the files, among them `lexicon` and `manifest`,
     which lists the utterances of all sets.
     """
 
@@ -32,6 +34,7 @@ class Corpus:
     train: tuple[Utterance, ...]
     heldout: Mapping[str, tuple[Utterance, ...]]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def lexicon(self) -> Path:
@@ -73,6 +76,7 @@ def write_corpus(corpus: Corpus) -> None:
         "note": corpus.note,
         "heldout": list(corpus.heldout),
         "left_out": dict(corpus.left_out),
+        "settings": dict(corpus.settings),
     }
     content = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     replace_file(corpus.folder / _DESCRIPTION, content.encode())
@@ -92,6 +96,7 @@ def read_corpus(folder: str | Path) -> Corpus:
         description = json.loads(path.read_text(encoding="utf-8"))
         title, note = str(description["title"]), str(description["note"])
         names = [str(name) for name in description["heldout"]]
+        settings = {str(name): value for name, value in description["settings"].items()}
         left_out = {str(name): str(reason) for name, reason in description["left_out"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
@@ -105,4 +110,5 @@ def read_corpus(folder: str | Path) -> Corpus:
         train=tuple(read_manifest(folder / "train.jsonl")),
         heldout={name: tuple(read_manifest(folder / f"heldout-{name}.jsonl")) for name in names},
         left_out=left_out,
+        settings=settings,
     )

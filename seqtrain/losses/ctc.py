@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 import torch
 
-from seqtrain.errors import InfeasibleError, LabelError, ShapeError
-from seqtrain.infeasible import InfeasibleCount, report
+from seqtrain.errors import DtypeError, InfeasibleError, LabelError, ShapeError
+from seqtrain.infeasible import InfeasibleCount, handle, report
 from seqtrain.losses.reduction import check_reduction, reduce
 from seqtrain.ops.ctc import ctc_loss as ctc_loss_op
 from seqtrain.scores import (
     Scores,
     check_derivative,
     check_gradient_out,
-    check_integers,
     check_policy,
     check_scores,
+    host_integers,
     split_scores,
 )
 
@@ -58,7 +58,9 @@ def ctc_loss(
             neighbours need: "raise" InfeasibleError, "mask" (loss 0, gradient 0), or "inf" (loss inf, gradient 0).
         gradient_out: memory like the scores that the gradient is written to instead of to fresh memory; the scores
             themselves may be passed (detached), and are overwritten then. Excludes create_graph and torch.compile.
-        tags: names of the utterances for messages.
+            In place suits only scores whose values nobody else has saved for a backward of their own: autograd
+            raises otherwise. One memory serves one loss of a backward pass.
+        tags: names of the utterances for messages; compiled code names them by their position.
         infeasible: counts the utterances that were masked.
 
     Returns:
@@ -75,9 +77,11 @@ def ctc_loss(
     check_reduction(reduction)
     check_gradient_out(gradient_out, values)
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
-    check_integers(lengths, "lengths", (batch,))
-    check_integers(target_lengths, "target_lengths", (batch,))
-    check_integers(targets, "targets", (batch, None))
+    lengths = host_integers(lengths, "lengths", (batch,))
+    target_lengths = host_integers(target_lengths, "target_lengths", (batch,))
+    targets = host_integers(targets, "targets", (batch, None))
+    if not isinstance(blank, int):
+        raise DtypeError(f"blank must be an int, got {blank!r}", argument="blank")
     if not 0 <= blank < values.shape[-1]:
         raise LabelError(
             f"blank = {blank} is not a column of the scores, which have {values.shape[-1]} labels",
@@ -89,7 +93,7 @@ def ctc_loss(
     anchor = values[:0].clone() if with_gradient else None
     arguments = (
         values, offsets, targets, lengths, target_lengths, anchor, gradient_out, blank, normalize, with_gradient,
-        on_infeasible,
+        on_infeasible, handle(infeasible),
     )  # fmt: skip
     if torch.compiler.is_compiling():
         losses = ctc_loss_op(*arguments)[0]

@@ -20,7 +20,7 @@ from seqtrain.functional import full_sum
 from seqtrain.infeasible import InfeasibleCount
 from seqtrain.losses.prior import PriorEstimator
 from seqtrain.losses.reduction import check_reduction, reduce
-from seqtrain.scores import Packed, Scores, check_policy
+from seqtrain.scores import Packed, Scores, check_policy, check_scores, split_scores
 
 __all__ = ["AutomatonSource", "FastBaumWelchLoss", "fast_baum_welch_loss"]
 
@@ -36,10 +36,13 @@ class AutomatonSource(Protocol):
 def _scaled(
     log_probs: torch.Tensor, am_scale: float, log_prior: torch.Tensor | None, prior_scale: float
 ) -> torch.Tensor:
-    scores = log_probs if am_scale == 1.0 else am_scale * log_probs
-    if log_prior is None or prior_scale == 0.0:
-        return scores
-    return scores - (prior_scale * log_prior).to(scores)
+    plain = log_prior is None or prior_scale == 0.0
+    if am_scale == 1.0 and plain:
+        return log_probs
+    # Half precision would round each frame's scores anew; the sum over frames would show it.
+    wide = log_probs.float() if log_probs.dtype in (torch.float16, torch.bfloat16) else log_probs
+    scores = am_scale * wide
+    return scores if plain or log_prior is None else scores - (prior_scale * log_prior).to(scores)
 
 
 def _with_scaled_weights(fsa: FsaBatch | Fsa, tdp_scale: float) -> FsaBatch | Fsa:
@@ -86,7 +89,9 @@ def fast_baum_welch_loss(
     check_reduction(reduction, allowed=_REDUCTIONS)
     if prior_scale != 0.0 and log_prior is None:
         raise ArgumentError(f"prior_scale = {prior_scale}, but there is no prior", argument="prior_scale")
-    num_labels = (log_probs.values if isinstance(log_probs, Packed) else log_probs).shape[-1]
+    values, offsets = split_scores(log_probs)
+    check_scores(values, offsets)
+    num_labels = values.shape[-1]
     if log_prior is not None and tuple(log_prior.shape) != (num_labels,):
         raise ShapeError(
             f"log_prior must have shape ({num_labels},), one value a label, got {tuple(log_prior.shape)}",
@@ -98,14 +103,14 @@ def fast_baum_welch_loss(
         )
     else:
         scores = _scaled(log_probs, am_scale, log_prior, prior_scale)
-    values = full_sum(
+    sums = full_sum(
         scores,
         lengths,
         _with_scaled_weights(fsa, tdp_scale),
         on_infeasible=on_infeasible,
         infeasible=infeasible,
     )
-    return reduce(-values, reduction, lengths=lengths)
+    return reduce(-sums, reduction, lengths=lengths)
 
 
 class FastBaumWelchLoss(torch.nn.Module):

@@ -9,10 +9,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from seqtrain.errors import ArgumentError, CheckpointError, MissingDependencyError, ShapeError
+from seqtrain.errors import (
+    ArgumentError,
+    CheckpointError,
+    MissingDependencyError,
+    NonFiniteScoresError,
+    ShapeError,
+)
+from seqtrain.scores import host_integers
 
 __all__ = ["PriorEstimator"]
 
@@ -44,6 +52,13 @@ class PriorEstimator(torch.nn.Module):
         self.register_buffer("mean", torch.full((num_labels,), 1.0 / num_labels, dtype=torch.float64))
         self.register_buffer("frames", torch.zeros((), dtype=torch.int64))
 
+    def _apply(self, fn: Any, recurse: bool = True) -> PriorEstimator:
+        # A model that changes its dtype takes its buffers along; this mean stays in float64, and changes device alone.
+        mean = self.mean
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
+        self.mean = mean.to(self.mean.device)
+        return self
+
     def reset(self) -> None:
         """Back to the uniform prior and no frames."""
         self.mean.fill_(1.0 / self.num_labels)
@@ -58,19 +73,38 @@ class PriorEstimator(torch.nn.Module):
             lengths: (B,) int frames; what lies past them doesn't count.
 
         Raises:
-            ShapeError: V isn't `num_labels`.
+            ShapeError: V isn't `num_labels`, or a length doesn't lie in 0 … T.
+            NonFiniteScoresError: a frame holds NaN or +inf. The prior stays as it was, so one bad batch can't spoil it.
         """
         if log_probs.dim() != 3 or log_probs.shape[2] != self.num_labels:
             raise ShapeError(
                 f"log_probs must have shape (B, T, {self.num_labels}), got {tuple(log_probs.shape)}",
                 argument="log_probs",
             )
-        device = log_probs.device
-        inside = torch.arange(log_probs.shape[1], device=device) < lengths.to(device)[:, None]
+        batch, limit, _ = log_probs.shape
+        lengths = host_integers(lengths, "lengths", (batch,))
+        bad = ((lengths < 0) | (lengths > limit)).nonzero()
+        if bad.numel():
+            b = int(bad[0])
+            raise ShapeError(
+                f"lengths[{b}] = {int(lengths[b])} must lie in 0 … {limit} (T)", argument="lengths"
+            )
+        inside = torch.arange(limit) < lengths[:, None]
         frames = int(inside.sum())
         if frames == 0:
             return
-        total = log_probs[inside].exp().sum(dim=0, dtype=torch.float64).to(self.mean.device)
+        # Half precision would lose the rare labels in the sum.
+        probabilities = log_probs[inside.to(log_probs.device)].double().exp()
+        total = probabilities.sum(dim=0).to(self.mean.device)
+        if not bool(torch.isfinite(total).all()):
+            row = int((~torch.isfinite(probabilities).all(dim=1)).nonzero()[0])
+            b, t = (int(i) for i in inside.nonzero()[row])
+            raise NonFiniteScoresError(
+                f"log_probs of utterance {b} hold NaN or +inf at frame {t}; the prior is left as it was",
+                argument="log_probs",
+                utterance=b,
+                frame=t,
+            )
         weight = self.momentum if self.mode == "running" else frames / (int(self.frames) + frames)
         self.mean.lerp_(total / frames, weight)
         self.frames += frames

@@ -24,6 +24,7 @@ __all__ = [
     "check_status",
     "gradient_layout",
     "int64",
+    "mark_overwritten",
     "new_output",
     "raise_infeasible",
     "tensor_argument",
@@ -124,7 +125,10 @@ def check_status(
             utterance=b,
             frame=frame,
         )
-    reason = "every path of that many frames has probability zero (scores or weights of -inf)"
+    reason = (
+        "no path has exactly that many frames, or every one has probability zero (a score or weight of -inf, or "
+        "4e7 below its frame's best)"
+    )
     no_path = (status == NO_PATH).nonzero().flatten()
     raise_infeasible(((int(b), int(lengths[b]), None, reason) for b in no_path), policy)
     values.masked_fill_(status < 0, 0.0 if policy == "mask" else infinite)
@@ -158,3 +162,8 @@ def new_output(
     if bytes_used >= _LARGE:
         KERNELS.prefer_huge_pages(output.data_ptr(), bytes_used)
     return output
+
+
+def mark_overwritten(tensor: torch.Tensor) -> None:
+    """Tells autograd that a kernel wrote to the tensor, so that whoever saved its old value is refused, not misled."""
+    torch.autograd.graph.increment_version(tensor)

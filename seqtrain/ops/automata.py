@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from seqtrain.errors import FsaError
 from seqtrain.ops import arguments
 from seqtrain.ops.kernels import KERNELS
 
@@ -52,6 +53,24 @@ class Automata(NamedTuple):
             self.starts.to(torch.int32).contiguous(),
             self.num_states.to(torch.int32).contiguous(),
         )
+
+    def check_weights(self) -> None:
+        """Raises FsaError where a weight is NaN or +inf: since the automaton was checked, an optimizer may have run."""
+        for name, weights, offsets in (
+            ("weight of arc", self.weights, self.arc_offsets),
+            ("final weight", self.final_weights, self.final_offsets),
+        ):
+            if weights.numel() == 0 or bool((weights < torch.inf).all()):
+                continue
+            flat = int((~(weights < torch.inf)).nonzero()[0])
+            g = int(torch.searchsorted(offsets, flat, right=True)) - 1
+            item = flat - int(offsets[g])
+            raise FsaError(
+                f"{name} {item} of automaton {g} is {float(weights[flat])}; weights must be below +inf and not NaN: "
+                "did training of the weights diverge?",
+                sequence=g,
+                arc=item if name == "weight of arc" else None,
+            )
 
     def argument(self) -> GraphsArgument:
         return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata, infeasible_items, summarize
 from seqtrain.ops.full_sum import check_labels
@@ -31,6 +32,7 @@ def _forward(
     num_states: torch.Tensor,
     max_frames: int,
     on_infeasible: str,
+    count_handle: int,
 ) -> tuple[torch.Tensor, ...]:
     automata = Automata(
         arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
@@ -38,6 +40,7 @@ def _forward(
     lengths = arguments.int64(lengths)
     batch = arguments.batch_size(scores, offsets)
     arguments.check_lengths(lengths, scores, offsets)
+    automata.check_weights()
     check_labels(automata, scores.shape[-1])
     status, items = infeasible_items(summarize(automata), lengths)
     arguments.raise_infeasible(items, on_infeasible)
@@ -59,6 +62,7 @@ def _forward(
             torch.get_num_threads(),
         )
         arguments.check_status(value, status, lengths, on_infeasible, infinite=float("-inf"))
+    report_inside(status, count_handle, on_infeasible)
     return value.to(arguments.value_dtype(scores)), labels, states, path, status
 
 
@@ -76,6 +80,7 @@ def _fake(
     num_states: torch.Tensor,
     max_frames: int,
     on_infeasible: str,
+    count_handle: int,
 ) -> tuple[torch.Tensor, ...]:
     batch = arguments.batch_size(scores, offsets)
     place = (batch, max_frames)
@@ -87,7 +92,8 @@ def _fake(
 
 
 _NAME = register(
-    f"best_path(Tensor scores, Tensor? offsets, Tensor lengths, {SCHEMA}, SymInt max_frames, str on_infeasible) "
+    f"best_path(Tensor scores, Tensor? offsets, Tensor lengths, {SCHEMA}, SymInt max_frames, str on_infeasible, "
+    "int count_handle) "
     "-> (Tensor score, Tensor labels, Tensor states, Tensor arcs, Tensor status)",
     cpu=_forward,
     fake=_fake,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from seqtrain.errors import DerivativeError, LabelError, ShapeError
+from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
@@ -66,6 +67,7 @@ def _forward(
     normalize: bool,
     with_gradient: bool,
     on_infeasible: str,
+    count_handle: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     targets, lengths = arguments.int64(targets), arguments.int64(lengths)
     target_lengths = arguments.int64(target_lengths)
@@ -109,6 +111,7 @@ def _forward(
             torch.get_num_threads(),
         )
         arguments.check_status(loss, status, lengths, on_infeasible, infinite=float("inf"))
+    report_inside(status, count_handle, on_infeasible)
     return loss.to(arguments.value_dtype(scores)), occupancies, normalizer, status
 
 
@@ -124,6 +127,7 @@ def _forward_fake(
     normalize: bool,
     with_gradient: bool,
     on_infeasible: str,
+    count_handle: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     dtype = arguments.arithmetic_dtype(scores)
     batch, rows = arguments.batch_size(scores, offsets), scores.shape[:-1]
@@ -225,7 +229,7 @@ _COMMON = (
 )
 _NAME = register(
     "ctc_loss(Tensor scores, Tensor? offsets, Tensor targets, Tensor lengths, Tensor target_lengths, Tensor? anchor, "
-    "Tensor? gradient_out, int blank, bool normalize, bool with_gradient, str on_infeasible) "
+    "Tensor? gradient_out, int blank, bool normalize, bool with_gradient, str on_infeasible, int count_handle) "
     "-> (Tensor loss, Tensor occupancies, Tensor normalizer, Tensor status)",
     cpu=_forward,
     fake=_forward_fake,
@@ -247,7 +251,7 @@ refuse_derivative(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    (scores, offsets, targets, lengths, target_lengths, anchor, gradient_out, blank, normalize, _, _) = inputs
+    (scores, offsets, targets, lengths, target_lengths, anchor, gradient_out, blank, normalize, *_) = inputs
     _, occupancies, normalizer, status = output
     ctx.set_materialize_grads(False)
     kept = scores if normalize else anchor
@@ -257,7 +261,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -
 
 
 def _differentiate(ctx: Any, grad_loss: torch.Tensor | None, *_: torch.Tensor | None) -> tuple[Any, ...]:
-    nothing = (None,) * 10
+    nothing = (None,) * 11
     if grad_loss is None:
         return (None, *nothing)
     kept, offsets, targets, lengths, target_lengths, occupancies, normalizer, status = ctx.saved_tensors
@@ -277,6 +281,7 @@ def _differentiate(ctx: Any, grad_loss: torch.Tensor | None, *_: torch.Tensor | 
         grad_loss, kept, offsets, targets, lengths, target_lengths, occupancies, normalizer, status,
         ctx.blank, ctx.normalize, ctx.gradient_out,
     )  # fmt: skip
+    arguments.mark_overwritten(ctx.gradient_out)
     return (ctx.gradient_out, *nothing)
 
 

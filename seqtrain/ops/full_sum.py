@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from seqtrain.errors import DerivativeError, LabelError
+from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata, infeasible_items, summarize
 from seqtrain.ops.kernels import KERNELS
@@ -59,6 +60,7 @@ def _forward(
     with_scores_gradient: bool,
     with_weights_gradient: bool,
     on_infeasible: str,
+    count_handle: int,
 ) -> tuple[torch.Tensor, ...]:
     automata = Automata(
         arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
@@ -66,6 +68,7 @@ def _forward(
     lengths = arguments.int64(lengths)
     batch, num_labels = arguments.batch_size(scores, offsets), scores.shape[-1]
     arguments.check_lengths(lengths, scores, offsets)
+    automata.check_weights()
     check_labels(automata, num_labels)
     summary = summarize(automata)
     status, items = infeasible_items(summary, lengths)
@@ -99,6 +102,7 @@ def _forward(
             torch.get_num_threads(),
         )
         arguments.check_status(value, status, lengths, on_infeasible, infinite=float("-inf"))
+    report_inside(status, count_handle, on_infeasible)
     return (
         value.to(arguments.value_dtype(scores)), occupancies, columns, arc_occupancies, final_occupancies, status
     )  # fmt: skip
@@ -121,6 +125,7 @@ def _forward_fake(
     with_scores_gradient: bool,
     with_weights_gradient: bool,
     on_infeasible: str,
+    count_handle: int,
 ) -> tuple[torch.Tensor, ...]:
     dtype = arguments.arithmetic_dtype(scores)
     batch = arguments.batch_size(scores, offsets)
@@ -243,7 +248,8 @@ def _weights_backward_fake(
 
 _NAME = register(
     f"full_sum(Tensor scores, Tensor? offsets, Tensor lengths, {SCHEMA}, Tensor? anchor, Tensor? gradient_out, "
-    "bool with_scores_gradient, bool with_weights_gradient, str on_infeasible) -> (Tensor value, Tensor occupancies, "
+    "bool with_scores_gradient, bool with_weights_gradient, str on_infeasible, int count_handle) "
+    "-> (Tensor value, Tensor occupancies, "
     "Tensor column_labels, Tensor arc_occupancies, Tensor final_occupancies, Tensor status)",
     cpu=_forward,
     fake=_forward_fake,
@@ -272,7 +278,7 @@ for _name in (_SCORES_BACKWARD, _WEIGHTS_BACKWARD):
     refuse_derivative(_name, "full_sum has no second derivative yet")
 
 # Positions of the inputs that have a gradient.
-_SCORES, _WEIGHTS, _FINAL_WEIGHTS, _INPUTS = 0, 4, 7, 16
+_SCORES, _WEIGHTS, _FINAL_WEIGHTS, _INPUTS = 0, 4, 7, 17
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
@@ -307,6 +313,7 @@ def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor |
             )
         else:
             ops.full_sum_scores_backward_into(*common, ctx.gradient_out)
+            arguments.mark_overwritten(ctx.gradient_out)
             gradients[_SCORES] = ctx.gradient_out
     if ctx.needs_input_grad[_WEIGHTS]:
         gradients[_WEIGHTS] = ops.full_sum_weights_backward(

@@ -17,6 +17,12 @@ _LEVELS = ("x86_64_v2", "x86_64_v3", "x86_64_v4")
 def _choose() -> str:
     """The highest architecture level that the processor has; tests force a lower one by the environment."""
     found: str = importlib.import_module("seqtrain.ops._cpu_level").level()
+    if found == "x86_64":
+        raise ConfigError(
+            "this processor lacks x86-64-v2 (SSE4.2), the least that the kernels are compiled for; a virtual machine "
+            "may hide what its host has: let it pass the host's processor through",
+            key="processor",
+        )
     forced = os.environ.get(_FORCED)
     if forced is None:
         return found

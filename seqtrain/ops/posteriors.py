@@ -30,10 +30,11 @@ def _forward(
     starts: torch.Tensor,
     num_states: torch.Tensor,
     on_infeasible: str,
+    count_handle: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     value, occupancies, columns, _, _, status = full_sum_forward(
         scores, offsets, lengths, arcs, weights, arc_offsets, final_states, final_weights, final_offsets,
-        starts, num_states, None, None, True, False, on_infeasible,
+        starts, num_states, None, None, True, False, on_infeasible, count_handle,
     )  # fmt: skip
     size, stride = arguments.gradient_layout(scores)
     dense = scatter(
@@ -56,6 +57,7 @@ def _fake(
     starts: torch.Tensor,
     num_states: torch.Tensor,
     on_infeasible: str,
+    count_handle: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     batch = arguments.batch_size(scores, offsets)
     size, stride = arguments.gradient_layout(scores)
@@ -67,7 +69,7 @@ def _fake(
 
 
 _NAME = register(
-    f"posteriors(Tensor scores, Tensor? offsets, Tensor lengths, {SCHEMA}, str on_infeasible) "
+    f"posteriors(Tensor scores, Tensor? offsets, Tensor lengths, {SCHEMA}, str on_infeasible, int count_handle) "
     "-> (Tensor posteriors, Tensor value, Tensor status)",
     cpu=_forward,
     fake=_fake,

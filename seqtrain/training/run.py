@@ -41,6 +41,7 @@ from seqtrain.training.progress import Console
 from seqtrain.training.report import AlignmentTrack, write_report
 from seqtrain.training.results import STAGE_NAMES, Results, describe_rate, format_table
 from seqtrain.training.service import ServiceSource, automaton_service
+from seqtrain.training.settings import with_settings
 from seqtrain.training.summary import report_data
 from seqtrain.training.targets import Target, check_targets
 from seqtrain.training.tracks import alignment_views, of_middling_length, stage_tracks
@@ -76,7 +77,7 @@ class RecipeRun:
         console: Console,
         resume: bool = False,
     ) -> None:
-        self.config = config
+        self._given = config
         self.workdir = Path(workdir)
         self.console = console
         self.resume = resume
@@ -99,7 +100,7 @@ class RecipeRun:
                 raise ArgumentError(
                     f"there is no stage {stage!r}; the stages are {', '.join(STAGES)}", argument="stages"
                 )
-        torch.set_num_threads(self.config.threads)
+        torch.set_num_threads(self._given.threads)
         functions: dict[str, Callable[[], None]] = {
             "prepare": self.prepare,
             "ctc": self.train_ctc,
@@ -115,8 +116,8 @@ class RecipeRun:
 
     def prepare(self) -> None:
         """Prepares the corpus and computes the features."""
-        corpus = self._prepare(self.workdir / "data", self.config.corpus_options, self.console)
-        for stale in ("corpus", "networks"):
+        corpus = self._prepare(self.workdir / "data", self._given.corpus_options, self.console)
+        for stale in ("corpus", "config", "networks"):
             self.__dict__.pop(stale, None)
         self._decoders.clear()
         if not self.resume:
@@ -278,6 +279,11 @@ class RecipeRun:
     def corpus(self) -> Corpus:
         """The prepared corpus."""
         return read_corpus(self.workdir / "data")
+
+    @cached_property
+    def config(self) -> RecipeConfig:
+        """The configuration, with the values that the corpus needs."""
+        return with_settings(self._given, self.corpus.settings) if self.corpus.settings else self._given
 
     @cached_property
     def networks(self) -> Networks:

@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 
 from seqtrain.errors import ArgumentError, ConfigError, MissingDependencyError
 
-__all__ = ["fingerprint", "from_mapping", "parse_assignment", "read_toml", "with_assignments"]
+__all__ = [
+    "fingerprint",
+    "from_mapping",
+    "parse_assignment",
+    "read_toml",
+    "with_assignments",
+    "with_settings",
+]
 
 T = TypeVar("T")
 
@@ -59,14 +66,7 @@ def with_assignments(mapping: Mapping[str, Any], assignments: Sequence[str]) -> 
     """A copy of `mapping` in which dotted keys have the assigned values (see `parse_assignment`)."""
     result = json.loads(json.dumps(mapping))
     for assignment in assignments:
-        key, value = parse_assignment(assignment)
-        *parents, last = key.split(".")
-        table = result
-        for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"{key}: {parent} isn't a table", key=key)
-        table[last] = value
+        _assign(result, *parse_assignment(assignment))
     return typing.cast("dict[str, Any]", result)
 
 
@@ -101,10 +101,32 @@ def from_mapping(kind: type[T], mapping: Mapping[str, Any], *, prefix: str = "")
         raise ConfigError(f"{key}: {error}", key=key) from error
 
 
+def with_settings(config: T, settings: Mapping[str, Any]) -> T:
+    """A copy of a configuration (a dataclass) in which dotted keys have other values.
+
+    Raises:
+        ConfigError: a key is unknown or a value wrong.
+    """
+    # JSON makes lists of tuples, which is how a configuration is written.
+    table = json.loads(json.dumps(dataclasses.asdict(typing.cast(Any, config))))
+    for key, value in settings.items():
+        _assign(table, key, value)
+    return from_mapping(type(config), table)
+
+
 def fingerprint(*parts: Any) -> str:
     """16 hexadecimal digits that change whenever the settings (dataclasses, plain values) do."""
     plain = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for part in parts]  # type: ignore[arg-type]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _assign(table: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{key}: {parent} isn't a table", key=key)
+    table[last] = value
 
 
 def _convert(kind: Any, value: Any, key: str) -> Any:

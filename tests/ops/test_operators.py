@@ -71,7 +71,7 @@ def test_ctc_loss(form: int, normalize: bool, with_gradient: bool) -> None:
     anchor = values.detach()[:0] if with_gradient else None
     arguments = (
         values, offsets, batch.targets, batch.lengths, batch.target_lengths, anchor, None, 0, normalize,
-        with_gradient, "raise",
+        with_gradient, "raise", -1,
     )  # fmt: skip
     check(torch.ops.seqtrain.ctc_loss.default, arguments, _ALL)
 
@@ -82,7 +82,7 @@ def test_gradient_of_ctc_loss(form: int, into: bool) -> None:
     values, offsets = forms(batch)[form]
     loss, occupancies, normalizer, status = torch.ops.seqtrain.ctc_loss(
         values, offsets, batch.targets, batch.lengths, batch.target_lengths, values[:0].clone(), None, 0, True,
-        True, "raise",
+        True, "raise", -1,
     )  # fmt: skip
     common = (
         torch.ones_like(loss), values, offsets, batch.targets, batch.lengths, batch.target_lengths, occupancies,
@@ -105,7 +105,7 @@ def test_full_sum(form: int, with_gradient: bool) -> None:
     anchor = values.detach()[:0] if with_gradient else None
     graphs = tensors(batch.automata.with_weights(weights))
     arguments = (
-        values, offsets, batch.lengths, *graphs, anchor, None, with_gradient, with_gradient, "raise",
+        values, offsets, batch.lengths, *graphs, anchor, None, with_gradient, with_gradient, "raise", -1,
     )  # fmt: skip
     check(torch.ops.seqtrain.full_sum.default, arguments, _ALL)
 
@@ -116,7 +116,7 @@ def test_gradients_of_full_sum(form: int, shared: bool) -> None:
     values, offsets = forms(batch)[form]
     graphs = tensors(batch.automata)
     value, occupancies, columns, arcs, finals, status = torch.ops.seqtrain.full_sum(
-        values, offsets, batch.lengths, *graphs, values[:0].clone(), None, True, True, "raise"
+        values, offsets, batch.lengths, *graphs, values[:0].clone(), None, True, True, "raise", -1
     )
     weight = torch.ones_like(value)
     anchor = values[:0].clone()
@@ -133,14 +133,14 @@ def test_gradients_of_full_sum(form: int, shared: bool) -> None:
 def test_best_path(form: int) -> None:
     batch = random_topology("rna", 3)
     values, offsets = forms(batch)[form]
-    arguments = (values, offsets, batch.lengths, *tensors(batch.automata), 20, "raise")
+    arguments = (values, offsets, batch.lengths, *tensors(batch.automata), 20, "raise", -1)
     check(torch.ops.seqtrain.best_path.default, arguments, _ALL)
 
 
 def test_posteriors(form: int) -> None:
     batch = random_topology("linear", 4)
     values, offsets = forms(batch)[form]
-    arguments = (values, offsets, batch.lengths, *tensors(batch.automata), "raise")
+    arguments = (values, offsets, batch.lengths, *tensors(batch.automata), "raise", -1)
     check(torch.ops.seqtrain.posteriors.default, arguments, _ALL)
 
 
