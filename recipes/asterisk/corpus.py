@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,12 @@ class Options:
     Args:
         min_utterances: fewest prompts with sound and text that make the corpus the one it should be.
         without_apt: options of the synthetic digits that stand in where this machine has no apt.
+        without_apt_settings: what these need other values of than the configuration's, by dotted name.
     """
 
     min_utterances: int = 500
     without_apt: dict[str, Any]
+    without_apt_settings: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare(folder: Path, options: Mapping[str, Any], console: Console) -> Corpus:
@@ -53,7 +55,10 @@ def prepare(folder: Path, options: Mapping[str, Any], console: Console) -> Corpu
             "This machine has no apt, so the recordings can't be fetched. Synthetic digits stand in for "
             "them: the same recipe runs, its figures say nothing about real speech."
         )
-        return prepare_digits(folder, settings.without_apt, console)
+        digits = prepare_digits(folder, settings.without_apt, console)
+        corpus = replace(digits, settings=settings.without_apt_settings)
+        write_corpus(corpus)
+        return corpus
     console.say(f"fetching {' and '.join(_PACKAGES)}, or taking them from {packages.directory}")
     root = packages.unpack(_PACKAGES)
 

@@ -24,8 +24,8 @@ class Corpus:
 
     `note` is what must be said beside any figure (one speaker, synthetic speech); `left_out` gives, for each
     utterance that was dropped, the reason. `settings` are settings of the recipe, by dotted name, of which this corpus
-    needs other values than the configuration's: a corpus that stands in for another may. `folder` holds the files, among them `lexicon` and `manifest`,
-    which lists the utterances of all sets.
+    needs other values than the configuration's: a corpus that stands in for another may. `folder` holds the files,
+    among them `lexicon` and `manifest`, which lists the utterances of all sets.
     """
 
     folder: Path

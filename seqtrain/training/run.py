@@ -120,6 +120,8 @@ class RecipeRun:
         for stale in ("corpus", "config", "networks"):
             self.__dict__.pop(stale, None)
         self._decoders.clear()
+        for name, value in corpus.settings.items():
+            self.console.say(f"this corpus needs {name} = {value}")
         if not self.resume:
             self.results.clear()
         self._load_features(corpus.utterances)

@@ -20,6 +20,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         train=utterances(tmp_path, "a", "b"),
         heldout={"std": utterances(tmp_path, "c", "d"), "novel": utterances(tmp_path, "d", "e")},
         left_out={"f": "not speech"},
+        settings={"hmm.prior_scale": 0.8},
     )
     write_corpus(corpus)
     assert read_corpus(tmp_path) == corpus

@@ -209,7 +209,10 @@ def test_without_apt_digits_stand_in_and_that_is_said(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     said = io.StringIO()
-    corpus = prepare(tmp_path / "data", {"without_apt": WITHOUT_APT}, Console(said))
+    options = {"without_apt": WITHOUT_APT, "without_apt_settings": {"hmm.prior_scale": 0.8}}
+    corpus = prepare(tmp_path / "data", options, Console(said))
+    assert corpus.settings == {"hmm.prior_scale": 0.8}
+    assert read_corpus(tmp_path / "data") == corpus
     assert "This machine has no apt" in said.getvalue()
     assert "Synthetic digits stand in for them" in said.getvalue()
     assert corpus.note == "synthetic voices (espeak-ng), no human speech"

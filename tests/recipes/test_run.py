@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import json
 import os
@@ -199,6 +200,23 @@ def test_stages_need_those_before(tmp_path: Path, finished: tuple[Path, str]) ->
     recipe(tmp_path).run(["prepare"])
     with pytest.raises(CheckpointError, match=r"checkpoint .*ctc.* doesn't exist"):
         recipe(tmp_path).run(["score"])
+
+
+def test_a_corpus_may_need_other_settings(tmp_path: Path) -> None:
+    def digits(folder: Path, options: Mapping[str, Any], console: Console) -> Corpus:
+        corpus = dataclasses.replace(prepare(folder, options, console), settings=settings)
+        write_corpus(corpus)
+        return corpus
+
+    settings = {"hmm.prior_scale": 0.25}
+    changed = RecipeRun(CONFIG, tmp_path, prepare=digits, console=Console(io.StringIO()))
+    changed.run(["prepare"])
+    assert changed.config == dataclasses.replace(
+        CONFIG, hmm=dataclasses.replace(CONFIG.hmm, prior_scale=0.25)
+    )
+    settings = {"hmm.prior": 0.25}
+    with pytest.raises(ConfigError, match=r"unknown key hmm\.prior; did you mean hmm\.prior_scale"):
+        RecipeRun(CONFIG, tmp_path, prepare=digits, console=Console(io.StringIO())).run(["prepare"])
 
 
 def test_targets(finished: tuple[Path, str]) -> None:
