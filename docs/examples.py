@@ -1,17 +1,18 @@
 """Runs the Python examples of the README and of the pages here: `python -m docs.examples [PAGE …]`.
 
 The blocks of a page run in order in one namespace, as a reader would type them. A block that raises ends the run with
-its page and line.
+its page and line, and so does a link to a file that isn't there.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["blocks", "main"]
+__all__ = ["blocks", "broken_links", "main"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +31,16 @@ def blocks(text: str) -> Iterator[tuple[int, str]]:
             code.append(line)
 
 
+def broken_links(page: Path) -> list[str]:
+    """Links of a page to files that don't exist."""
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    return [link for link in links if not (page.parent / link).exists()]
+
+
 def _run(page: Path) -> int:
+    broken = broken_links(page)
+    if broken:
+        sys.exit(f"{page.name} links to {', '.join(broken)}: no such file")
     namespace = {"__name__": "__main__"}
     count = 0
     for line, code in blocks(page.read_text()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.examples import blocks, main
+from docs.examples import blocks, broken_links, main
 
 
 def test_finds_python_blocks_and_their_lines() -> None:
@@ -26,4 +26,13 @@ def test_a_page_without_examples_is_an_error(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("nothing\n")
     with pytest.raises(SystemExit, match="no examples found"):
+        main([str(page)])
+
+
+def test_a_link_to_nothing_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    (tmp_path / "there.md").write_text("")
+    page.write_text("[a](there.md) [b](gone.md) [c](there.md#part) [d](https://example.org/x)\n")
+    assert broken_links(page) == ["gone.md"]
+    with pytest.raises(SystemExit, match=r"page\.md links to gone\.md"):
         main([str(page)])
