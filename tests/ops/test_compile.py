@@ -127,3 +127,19 @@ def test_a_training_step_through_the_default_backend() -> None:
     within, gradient_within = scores_gradient(compiled(function, backend="inductor"), scores)
     torch.testing.assert_close(within, value)
     torch.testing.assert_close(gradient_within, gradient)
+
+
+@pytest.mark.parametrize("policy", ["mask", "inf"])
+def test_infeasible_utterances_are_counted_and_logged_in_compiled_code(
+    policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores, targets, lengths, target_lengths = random_ctc_batch(13)
+    lengths = lengths.clone()
+    lengths[0] = 1
+    loss = CTCLoss(on_infeasible=policy, reduction="none")
+    function = compiled(lambda x: loss(x, targets, lengths, target_lengths))
+    for calls in (1, 2):
+        function(scores)
+        assert (loss.infeasible.infeasible, loss.infeasible.utterances) == (calls, 4 * calls)
+    messages = [record.getMessage() for record in caplog.records if record.name == "seqtrain"]
+    assert messages == [f"1 of 4 utterances have no path (on_infeasible={policy!r}): 0"] * 2

@@ -88,10 +88,33 @@ def test_memory_that_is_not_like_the_scores(name: str) -> None:
     assert error.value.argument == "gradient_out"
     with pytest.raises(DtypeError, match=r"gradient_out must have the scores' dtype torch\.float32, got"):
         function(scores, torch.empty_like(scores, dtype=torch.float64))
-    square = torch.zeros(*scores.shape[:-1], scores.shape[-1])
-    transposed = torch.as_strided(square, square.shape, (1,) * square.dim())
+    overlapping = torch.empty(1).expand(scores.shape)
+    with pytest.raises(ShapeError, match="gradient_out has several elements in one place"):
+        function(scores, overlapping)
+    with pytest.raises(DtypeError, match=r"gradient_out must be a torch\.Tensor, got list"):
+        function(scores, [0.0])  # type: ignore[arg-type]  # this is what is tested
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_that_overlaps_the_scores(name: str) -> None:
+    scores, function = example(name)
+    larger = torch.empty(scores.numel() + 1)
+    shifted = larger[1:].view(scores.shape)
+    given = larger[:-1].view(scores.shape).copy_(scores)
     with pytest.raises(ShapeError, match="lies in the scores' memory without being the scores"):
-        function(square, transposed)
+        function(given, shifted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autograd_learns_that_the_scores_were_overwritten(name: str) -> None:
+    """Whoever saved them for a backward of their own is refused instead of misled."""
+    scores, function = example(name)
+    leaf = scores.requires_grad_()
+    hidden = leaf * 2
+    saved = hidden.square().sum()  # its backward runs after the loss's, which was made later
+    value = function(hidden, hidden.detach()).sum()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(saved + value, leaf)
 
 
 def test_a_weight_gradient_beside_it() -> None:

@@ -100,7 +100,7 @@ def test_a_path_through_a_mask_beside_scores_of_ordinary_size_is_no_path() -> No
     fsa = Fsa([[0, 0, 0], [0, 1, 1], [1, 1, 1]])
     forced = Fsa([[0, 1, 1], [1, 2, 1], [2, 3, 1], [1, 1, 0]])
     assert st.full_sum(scores, torch.tensor([3]), fsa).isfinite()
-    with pytest.raises(InfeasibleError, match="every path of that many frames has probability zero"):
+    with pytest.raises(InfeasibleError, match="has probability zero"):
         st.full_sum(scores, torch.tensor([3]), forced)
 
 
