@@ -140,8 +140,13 @@ class PriorEstimator(torch.nn.Module):
                 metadata = file.metadata() or {}
                 options = json.loads(metadata["prior"])
                 prior = cls(options["num_labels"], mode=options["mode"], momentum=options["momentum"])
-                prior.mean.copy_(file.get_tensor("mean"))
-                prior.frames.copy_(file.get_tensor("frames"))
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError, RuntimeError) as error:
+                mean, frames = file.get_tensor("mean"), file.get_tensor("frames")
+            if mean.shape != prior.mean.shape or frames.shape != prior.frames.shape:
+                raise ValueError(f"mean has shape {tuple(mean.shape)}, frames {tuple(frames.shape)}")
+            if not bool((torch.isfinite(mean) & (mean >= 0)).all()):
+                raise ValueError("mean holds values that are no probabilities")
+            prior.mean.copy_(mean)
+            prior.frames.copy_(frames)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} is not a saved prior: {error}", path=str(path)) from error
         return prior
