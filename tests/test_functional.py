@@ -84,6 +84,9 @@ def test_what_is_no_automaton(function: Callable[..., Any]) -> None:
     with pytest.raises(DtypeError, match="fsa must be an FsaBatch or an Fsa, got list") as e:
         function(SCORES, LENGTHS, [LOOP, LOOP])
     assert e.value.argument == "fsa"
+
+
+def test_automata_on_another_device(function: Callable[..., Any]) -> None:
     with pytest.raises(
         DeviceError, match=r"fsa is on meta, the scores on the CPU: pass fsa\.to\('cpu'\)"
     ) as e:
