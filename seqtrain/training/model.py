@@ -56,8 +56,6 @@ class ConvAcousticModel(nn.Module):
             for dilation in dilations
         )
         self.output = nn.Linear(width, num_labels)
-        # The weights in the layout of what they meet: else each convolution reorders them first.
-        self.to(memory_format=torch.channels_last)
 
     def output_lengths(self, lengths: torch.Tensor) -> torch.Tensor:
         """Output frames (B,) for `lengths` (B,) input frames: ceil(T / stride)."""
