@@ -35,6 +35,7 @@ __all__ = [
     "OutOfVocabularyError",
     "SeqtrainError",
     "ShapeError",
+    "StageError",
     "UnknownSegmentError",
 ]
 
@@ -261,6 +262,14 @@ class DivergenceError(SeqtrainError):
         self.stage = stage
         self.step = step
         self.utterances = tuple(utterances)
+
+
+class StageError(SeqtrainError):
+    """The process that trained `stage` has died without saying why."""
+
+    def __init__(self, message: str, *, stage: str) -> None:
+        super().__init__(message)
+        self.stage = stage
 
 
 class MissingDependencyError(SeqtrainError, ImportError):

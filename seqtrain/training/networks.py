@@ -22,7 +22,10 @@ from seqtrain.training.criterion import Criterion
 from seqtrain.training.model import ConvAcousticModel
 from seqtrain.training.settings import fingerprint
 
-__all__ = ["Networks", "TrainedNetwork"]
+__all__ = ["NETWORKS", "Networks", "TrainedNetwork"]
+
+NETWORKS = ("ctc", "hmm")
+"""The stages that train a network."""
 
 # Settings of a stage that don't change what its training computes.
 _INCIDENTAL = ("log_every", "checkpoint_every", "evaluate_every", "timeout", "prefetch")

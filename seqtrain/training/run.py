@@ -35,13 +35,14 @@ from seqtrain.training.evaluation import Decoder, reference_phones
 from seqtrain.training.forced_alignment import force_align
 from seqtrain.training.loop import Stage, train
 from seqtrain.training.metrics import MetricsLog
-from seqtrain.training.networks import Networks
+from seqtrain.training.networks import NETWORKS, Networks
 from seqtrain.training.optimizer import adamw
 from seqtrain.training.progress import Console
 from seqtrain.training.report import AlignmentTrack, write_report
 from seqtrain.training.results import STAGE_NAMES, Results, describe_rate, format_table
 from seqtrain.training.service import ServiceSource, automaton_service
 from seqtrain.training.settings import with_settings
+from seqtrain.training.side_by_side import train_side_by_side
 from seqtrain.training.summary import report_data
 from seqtrain.training.targets import Target, check_targets
 from seqtrain.training.tracks import alignment_views, of_middling_length, stage_tracks
@@ -49,7 +50,6 @@ from seqtrain.training.tracks import alignment_views, of_middling_length, stage_
 __all__ = ["STAGES", "RecipeRun"]
 
 STAGES = ("prepare", "ctc", "hmm", "align", "score", "report")
-_ALIGNED = ("ctc", "hmm")
 # Speech that was trained on has rarely more silence than this.
 _TOO_SILENT = 0.5
 
@@ -57,13 +57,13 @@ _TOO_SILENT = 0.5
 class RecipeRun:
     """One run of a recipe in its working folder.
 
-    Files there: `data/` (corpus), `features/` (cache), `<stage>/checkpoint.safetensors`, `metrics.jsonl`,
+    Files there: `data/` (corpus), `features/` (cache), `<stage>/checkpoint.safetensors`, `<stage>/metrics.jsonl`,
     `results.json`, `alignments/<set>-<stage>.jsonl`, `report.html`.
 
     Args:
         config: the recipe.
         workdir: the working folder.
-        prepare: prepares the corpus.
+        prepare: prepares the corpus; None where that has been done.
         console: where the run speaks.
         resume: go on from the checkpoints that are there.
     """
@@ -73,7 +73,7 @@ class RecipeRun:
         config: RecipeConfig,
         workdir: str | Path,
         *,
-        prepare: Prepare,
+        prepare: Prepare | None = None,
         console: Console,
         resume: bool = False,
     ) -> None:
@@ -81,7 +81,6 @@ class RecipeRun:
         self.workdir = Path(workdir)
         self.console = console
         self.resume = resume
-        self.metrics = MetricsLog(self.workdir / "metrics.jsonl")
         self.results = Results(self.workdir / "results.json")
         self._prepare = prepare
         self._features: dict[str, torch.Tensor] = {}
@@ -90,10 +89,13 @@ class RecipeRun:
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any]:
         """Runs the stages in their own order, whatever order they are named in; returns what was measured.
 
+        The two that train don't need each other: with two threads or more, they train side by side.
+
         Raises:
             ArgumentError: an unknown stage.
             DataError, CheckpointError: a stage before hasn't been run, or its files are broken.
             AlignerError: the aligner service failed.
+            StageError: the process of a stage died.
         """
         for stage in stages:
             if stage not in STAGES:
@@ -101,21 +103,31 @@ class RecipeRun:
                     f"there is no stage {stage!r}; the stages are {', '.join(STAGES)}", argument="stages"
                 )
         torch.set_num_threads(self._given.threads)
+        if "prepare" in stages:
+            self.prepare()
+        training = [stage for stage in NETWORKS if stage in stages]
+        if len(training) > 1 and self._given.threads > 1:
+            measured = train_side_by_side(
+                training, self.config, self.workdir, console=self.console, resume=self.resume
+            )
+            self.results.update("stages", measured)
+        else:
+            for stage in training:
+                self.results.update("stages", {stage: self.train(stage)})
         functions: dict[str, Callable[[], None]] = {
-            "prepare": self.prepare,
-            "ctc": self.train_ctc,
-            "hmm": self.train_hmm,
             "align": self.align,
             "score": self.score,
             "report": self.report,
         }
-        for stage in STAGES:
+        for stage, function in functions.items():
             if stage in stages:
-                functions[stage]()
+                function()
         return self.results.read()
 
     def prepare(self) -> None:
         """Prepares the corpus and computes the features."""
+        if self._prepare is None:
+            raise ArgumentError("there is no function that prepares the corpus", argument="prepare")
         corpus = self._prepare(self.workdir / "data", self._given.corpus_options, self.console)
         for stale in ("corpus", "config", "networks"):
             self.__dict__.pop(stale, None)
@@ -145,46 +157,29 @@ class RecipeRun:
             },
         )
 
-    def train_ctc(self) -> None:
-        """Trains a network with CTC."""
-        builder = self.networks.builder("ctc")
-        targets = {
-            utterance.id: torch.tensor(
-                [
-                    builder.inventory.index(phone)
-                    for phone in reference_phones(self.networks.lexicon, utterance.text)
-                ],
-                dtype=torch.int64,
-            )
-            for utterance in self.corpus.train
-        }
-        blank = builder.inventory.blank
-        criterion = CtcCriterion(targets, blank=0 if blank is None else blank)
-        self._train("ctc", criterion)
+    def train(self, stage: str) -> dict[str, Any]:
+        """Trains the network of a stage, here and now; returns its steps, its size, the seconds it took.
 
-    def train_hmm(self) -> None:
-        """Trains a network from a flat start with the full sum over automata from the aligner service."""
+        "ctc" is connectionist temporal classification; "hmm" begins from a flat start, with the full sum over
+        automata from the aligner service.
+        """
+        if stage == "ctc":
+            return self._train(stage, self._ctc_criterion())
         with self._service() as source:
-            criterion = HmmCriterion(
-                source,
-                num_labels=len(self.networks.builder("hmm").inventory),
-                silence=self.networks.builder("hmm").inventory.silence,
-                prior_scale=self.config.hmm.prior_scale,
-                prior_momentum=self.config.hmm.prior_momentum,
-            )
-            self._train("hmm", criterion)
-        share = next((r["silence"] for r in reversed(list(self.metrics)) if "silence" in r), 0.0)
+            measured = self._train(stage, self._hmm_criterion(source))
+        share = next((r["silence"] for r in reversed(list(self._metrics(stage))) if "silence" in r), 0.0)
         if share > _TOO_SILENT:
             self.console.say(
                 f"WARNING: {100 * share:.0f} % of the network's output is silence. Training has most likely failed: "
                 f"raise hmm.prior_scale, which is {self.config.hmm.prior_scale:g}"
             )
+        return measured
 
     def align(self) -> None:
         """Aligns the held-out sets with both networks, and compares word boundaries with PocketSphinx's."""
         aligned: dict[str, dict[str, Mapping[str, AlignedUtterance]]] = {}
         with self._service() as source:
-            for stage in _ALIGNED:
+            for stage in NETWORKS:
                 for name, utterances in self.corpus.heldout.items():
                     found = force_align(
                         self._scored(stage, name),
@@ -229,7 +224,7 @@ class RecipeRun:
         """Decodes the held-out sets with both networks and prints the table."""
         for name in self.corpus.heldout:
             rates = {}
-            for stage in _ALIGNED:
+            for stage in NETWORKS:
                 scored = self._scored(stage, name)
                 decoder = self._decoder(stage)
                 words = decoder.word_error_rates(scored)
@@ -254,7 +249,7 @@ class RecipeRun:
         chosen = of_middling_length(heldout, self.config.alignment.shown)
         aligners = []
         with self._service() as source:
-            for stage in _ALIGNED:
+            for stage in NETWORKS:
                 tracks = stage_tracks(
                     self._scored(stage, name).subset([u.id for u in chosen]),
                     name=STAGE_NAMES[stage],
@@ -273,8 +268,9 @@ class RecipeRun:
         views = alignment_views(
             self._dataset(chosen), aligners, frame_shift=self.config.features.frame_shift_ms / 1000
         )
+        metrics = [record for stage in NETWORKS for record in self._metrics(stage)]
         path = self.workdir / "report.html"
-        write_report(path, report_data(self.results.read(), self.metrics, views))
+        write_report(path, report_data(self.results.read(), metrics, views))
         self.console.say(f"report: {path}")
 
     @cached_property
@@ -328,7 +324,28 @@ class RecipeRun:
         ) as source:
             yield source
 
-    def _train(self, name: str, criterion: Criterion) -> None:
+    def _ctc_criterion(self) -> CtcCriterion:
+        inventory, lexicon = self.networks.builder("ctc").inventory, self.networks.lexicon
+        targets = {}
+        for utterance in self.corpus.train:
+            labels = [inventory.index(phone) for phone in reference_phones(lexicon, utterance.text)]
+            targets[utterance.id] = torch.tensor(labels, dtype=torch.int64)
+        return CtcCriterion(targets, blank=0 if inventory.blank is None else inventory.blank)
+
+    def _hmm_criterion(self, source: ServiceSource) -> HmmCriterion:
+        inventory = self.networks.builder("hmm").inventory
+        return HmmCriterion(
+            source,
+            num_labels=len(inventory),
+            silence=inventory.silence,
+            prior_scale=self.config.hmm.prior_scale,
+            prior_momentum=self.config.hmm.prior_momentum,
+        )
+
+    def _metrics(self, stage: str) -> MetricsLog:
+        return MetricsLog(self.workdir / stage / "metrics.jsonl")
+
+    def _train(self, name: str, criterion: Criterion) -> dict[str, Any]:
         dataset = self._dataset(self.corpus.train)
         model = self.networks.begin(name)
         config, optimizer = self.networks.stage_config(name), self.config.optimizer
@@ -356,12 +373,12 @@ class RecipeRun:
         used = train(
             stage,
             checkpoint=self.networks.checkpoint(name),
-            metrics=self.metrics,
+            metrics=self._metrics(name),
             console=self.console,
             resume=self.resume,
         )
         parameters = sum(p.numel() for p in model.parameters())
-        self.results.update("stages", {name: {"steps": config.steps, "parameters": parameters, **used}})
+        return {"steps": config.steps, "parameters": parameters, **used}
 
     def _evaluate(self, stage: str, model: nn.Module, criterion: Criterion) -> dict[str, float]:
         """Phone error rates on the held-out sets while training goes on."""
