@@ -36,7 +36,7 @@ def test_ties(seed: int, shared: bool) -> None:
     graphs = []
     for _ in range(1 if shared else 3):
         graph = random_fsa(random, states=5, arcs=30, labels=3, forbidden=0.0)
-        final = (graph.final_states, torch.from_numpy(random.integers(0, 2, len(graph.final_states))).float())
+        final = (random.permutation(5), torch.from_numpy(random.integers(0, 2, 5)).float())
         weights = torch.from_numpy(random.integers(0, 2, graph.num_arcs)).float()
         graphs.append(Fsa(graph.arcs, weights, num_states=5, start=graph.start, final=final))
     scores = torch.from_numpy(random.integers(0, 2, size=(3, 6, 3))).float()
