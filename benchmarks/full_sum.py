@@ -62,7 +62,9 @@ class Batch:
         """Largest gradient error against the float64 reference, first utterance."""
         exact = reference.full_sum_gradients(self.scores[0].detach().double().numpy(), self.fsa[0]).scores
         compact = self.compact()
-        spread = torch.zeros_like(self.scores[0]).index_add_(1, compact.labels[0], compact.occupancies[0])
+        used = compact.labels[0] >= 0
+        spread = torch.zeros(FRAMES, LABELS)
+        spread.index_add_(1, compact.labels[0, used], compact.occupancies[0][:, used])
         return {
             name: float(np.abs(gradient.detach().double().numpy() - exact).max())
             for name, gradient in (
