@@ -14,91 +14,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from seqtrain.cli.train import add_parser, run
-from seqtrain.data import Corpus, LogMel, Utterance, generator, write_audio, write_corpus
+from seqtrain.data import Corpus, write_corpus
 from seqtrain.errors import AlignerUnavailableError, ArgumentError, CheckpointError, ConfigError, DataError
 from seqtrain.fsa import FsaBatch
-from seqtrain.lexicon import Lexicon, write_lexicon
 from seqtrain.training import run as run_module
 from seqtrain.training.checkpoint import load_checkpoint
-from seqtrain.training.config import AlignmentConfig, CtcConfig, HmmConfig, ModelConfig, RecipeConfig
 from seqtrain.training.entry import load_prepare
 from seqtrain.training.progress import Console
 from seqtrain.training.run import RecipeRun
 from seqtrain.training.service import ServiceSource, automaton_service
 from seqtrain.training.targets import check_targets
-
-PHONES = {"A": 400.0, "E": 900.0, "O": 1600.0, "U": 2600.0}
-WORDS = {"ae": "A E", "oa": "O A", "eu": "E U", "uo": "U O"}
-
-
-def say(text: str, random: torch.Generator) -> np.ndarray:
-    """Each phone a tone of 120 ms, silence of 60 ms around words, noise."""
-    parts = [np.zeros(480)]
-    for word in text.split():
-        for phone in WORDS[word].split():
-            parts.append(0.3 * np.sin(2 * np.pi * PHONES[phone] * np.arange(960) / 8000))
-        parts.append(np.zeros(480))
-    samples = np.concatenate(parts)
-    return (samples + 0.003 * torch.randn(len(samples), generator=random).numpy()).astype(np.float32)
-
-
-def prepare(folder: Path, options: Mapping[str, Any], console: Console) -> Corpus:
-    random = generator(11)
-    names = list(WORDS)
-
-    def utterance(name: str) -> Utterance:
-        text = " ".join(names[i] for i in torch.randint(len(names), (4,), generator=random).tolist())
-        samples = say(text, random)
-        write_audio(folder / f"{name}.wav", samples, 8000)
-        return Utterance(name, folder / f"{name}.wav", text, len(samples) / 8000, "tones")
-
-    corpus = Corpus(
-        folder=folder,
-        title="Tones",
-        note="no speech at all",
-        train=tuple(utterance(f"train-{i}") for i in range(24)),
-        heldout={"dev": tuple(utterance(f"dev-{i}") for i in range(4))},
-    )
-    write_lexicon(corpus.lexicon, Lexicon({word: [phones.split()] for word, phones in WORDS.items()}))
-    write_corpus(corpus)
-    return corpus
-
-
-CONFIG = RecipeConfig(
-    name="tones",
-    corpus="tests.recipes.test_run:prepare",
-    features=LogMel(sample_rate=8000),
-    ctc=CtcConfig(steps=60, warmup=10, evaluate_every=30, checkpoint_every=10),
-    hmm=HmmConfig(
-        steps=200, warmup=10, evaluate_every=100, checkpoint_every=10, prior_scale=0.8, timeout=20.0
-    ),
-    threads=1,
-    batch_frames=400,
-    model=ModelConfig(width=32, dilations=(1,), dropout=0.1),
-    alignment=AlignmentConfig(pocketsphinx=False, shown=2),
-)
-
-
-def recipe(workdir: Path, *, resume: bool = False, stream: io.StringIO | None = None) -> RecipeRun:
-    return RecipeRun(
-        CONFIG, workdir, prepare=prepare, console=Console(stream or io.StringIO(), every=0.0), resume=resume
-    )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The working folder of a whole run, and what it said."""
-    workdir = tmp_path_factory.mktemp("tones")
-    said = io.StringIO()
-    threads = torch.get_num_threads()
-    recipe(workdir, stream=said).run()
-    torch.set_num_threads(threads)
-    return workdir, said.getvalue()
+from tests.recipes.tones import CONFIG, prepare, recipe
 
 
 def test_both_stages_learn(finished: tuple[Path, str]) -> None:
@@ -247,7 +177,7 @@ def arguments(*words: str) -> argparse.Namespace:
 
 TOML = """
 name = "tones"
-corpus = "tests.recipes.test_run:prepare"
+corpus = "tests.recipes.tones:prepare"
 threads = 1
 [features]
 sample_rate = 8000
@@ -296,7 +226,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         ('targets.at_least={"std.ctc.per"="a"}', "targets.at_least: std.ctc.per is 'a'; it must be a number"),
         ("corpus=nothing", "corpus is 'nothing'; it must be module:function"),
         ('corpus="no_such_module:f"', "there is no module no_such_module"),
-        ('corpus="tests.recipes.test_run:f"', "tests.recipes.test_run has no function f"),
+        ('corpus="tests.recipes.tones:f"', "tests.recipes.tones has no function f"),
     ],
 )
 def test_bad_settings_name_their_key(tmp_path: Path, assignment: str, message: str) -> None:

@@ -18,45 +18,38 @@ from seqtrain.training.config import RecipeConfig
 from seqtrain.training.messages import describe_error, revive_error
 from seqtrain.training.progress import Console
 from seqtrain.training.run import RecipeRun
-from tests.recipes.test_run import CONFIG, prepare
+from tests.recipes.tones import CONFIG, prepare
 
-SMALL = dataclasses.replace(
-    CONFIG,
-    threads=2,
-    ctc=dataclasses.replace(CONFIG.ctc, steps=20),
-    hmm=dataclasses.replace(CONFIG.hmm, steps=20),
-)
+BOTH = dataclasses.replace(CONFIG, threads=2)
 
 
-def recipe(
+def run(
     workdir: Path, config: RecipeConfig, *, said: io.StringIO | None = None, resume: bool = False
 ) -> RecipeRun:
     console = Console(said or io.StringIO(), every=0.0)
     return RecipeRun(config, workdir, prepare=prepare, console=console, resume=resume)
 
 
-def test_the_same_bits_as_one_after_the_other(tmp_path: Path) -> None:
+def test_the_same_bits_as_one_after_the_other(tmp_path: Path, finished: tuple[Path, str]) -> None:
     said = io.StringIO()
-    both = recipe(tmp_path / "both", SMALL, said=said).run(["prepare", "ctc", "hmm"])
-    assert both["stages"].keys() == {"ctc", "hmm"}
-    assert both["stages"]["hmm"]["steps"] == 20
-    assert "ctc: 20/20" in said.getvalue()
-    assert "hmm: 20/20" in said.getvalue()
-
-    recipe(tmp_path / "one", dataclasses.replace(SMALL, threads=1)).run(["prepare", "ctc", "hmm"])
+    results = run(tmp_path, BOTH, said=said).run(["prepare", "ctc", "hmm"])
+    assert {stage: measured["steps"] for stage, measured in results["stages"].items()} == {
+        "ctc": 60,
+        "hmm": 200,
+    }
+    assert "ctc: 60/60" in said.getvalue()
+    assert "hmm: 200/200" in said.getvalue()
     for stage in ("ctc", "hmm"):
-        one, other = (
-            load_checkpoint(tmp_path / name / stage / "checkpoint.safetensors") for name in ("one", "both")
-        )
+        one, other = (load_checkpoint(f / stage / "checkpoint.safetensors") for f in (finished[0], tmp_path))
         assert one.run == other.run
         for name, value in one.tensors.items():
             assert torch.equal(value, other.tensors[name]), (stage, name)
 
-    # What a stage raises arrives as what it is, and a run with other settings is refused there as anywhere.
-    changed = dataclasses.replace(SMALL, hmm=dataclasses.replace(SMALL.hmm, steps=30))
+    # What a stage raises arrives as what it is.
+    changed = dataclasses.replace(BOTH, hmm=dataclasses.replace(BOTH.hmm, steps=30))
     with pytest.raises(CheckpointError, match="belongs to a run with other settings or data") as caught:
-        recipe(tmp_path / "both", changed, resume=True).run(["ctc", "hmm"])
-    assert caught.value.path == str(tmp_path / "both" / "hmm" / "checkpoint.safetensors")
+        run(tmp_path, changed, resume=True).run(["ctc", "hmm"])
+    assert caught.value.path == str(tmp_path / "hmm" / "checkpoint.safetensors")
 
 
 def test_a_process_that_dies_is_named_and_the_other_stopped(
@@ -65,9 +58,9 @@ def test_a_process_that_dies_is_named_and_the_other_stopped(
     from seqtrain.training import side_by_side
 
     endless = dataclasses.replace(
-        SMALL,
-        ctc=dataclasses.replace(SMALL.ctc, steps=10**6),
-        hmm=dataclasses.replace(SMALL.hmm, steps=10**6),
+        BOTH,
+        ctc=dataclasses.replace(BOTH.ctc, steps=10**6),
+        hmm=dataclasses.replace(BOTH.hmm, steps=10**6),
     )
     processes = {}
     take = side_by_side._Worker._take
@@ -78,12 +71,12 @@ def test_a_process_that_dies_is_named_and_the_other_stopped(
         if worker.stage == "hmm" and message.get("update") == "hmm":
             os.kill(worker._process.pid, signal.SIGKILL)
 
-    recipe(tmp_path, endless).run(["prepare"])
+    run(tmp_path, endless).run(["prepare"])
     monkeypatch.setattr(side_by_side._Worker, "_take", killing)
     with pytest.raises(
         StageError, match=r"stage hmm: its process has ended with status -9 .* --resume"
     ) as caught:
-        recipe(tmp_path, endless).run(["ctc", "hmm"])
+        run(tmp_path, endless).run(["ctc", "hmm"])
     assert caught.value.stage == "hmm"
     assert all(process.poll() is not None for process in processes.values())
 
