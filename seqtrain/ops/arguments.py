@@ -37,7 +37,8 @@ NO_PATH = -2
 """Status of an utterance whose every path has probability zero."""
 POLICIES = ("raise", "mask", "inf")
 
-_LARGE = 4 << 20
+# Above, the system may have to move memory about to make huge pages, which costs more than the faults.
+_SMALLEST_HUGE, _LARGEST_HUGE = 4 << 20, 256 << 20
 
 TensorArgument = tuple[int, int, int, int, int, int]
 
@@ -154,12 +155,12 @@ def gradient_layout(scores: torch.Tensor) -> tuple[list[int], list[int]]:
 def new_output(
     size: Sequence[int], dtype: torch.dtype, *, stride: Sequence[int] | None = None
 ) -> torch.Tensor:
-    """Uninitialized memory for an output, in huge pages where it's large: page faults cost more than the arithmetic."""
+    """Uninitialized memory for an output, in huge pages where page faults would cost more than the arithmetic."""
     output = (
         torch.empty(size, dtype=dtype) if stride is None else torch.empty_strided(size, stride, dtype=dtype)
     )
     bytes_used = output.untyped_storage().nbytes()
-    if bytes_used >= _LARGE:
+    if _SMALLEST_HUGE <= bytes_used <= _LARGEST_HUGE:
         KERNELS.prefer_huge_pages(output.data_ptr(), bytes_used)
     return output
 
