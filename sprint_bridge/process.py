@@ -109,7 +109,7 @@ class BridgeProcess:
         self.stop()
         deadline = time.monotonic() + self._start_timeout
         # Closed by stop().
-        self._stderr = self._log.open("ab+") if self._log is not None else tempfile.TemporaryFile()  # noqa: SIM115
+        self._stderr = self._log.open("ab+") if self._log is not None else tempfile.TemporaryFile()  # noqa: SIM115  # stays open with the process
         config = dump_config(dataclasses.replace(self._config, listen=self._target or self._config.listen))
         parent = ["--parent", str(os.getpid())]
         self._process = subprocess.Popen(

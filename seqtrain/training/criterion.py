@@ -28,12 +28,12 @@ class Criterion(ABC):
         """The loss of a batch: utterances `tags`, logits (B, T, V) unnormalized, `lengths` (B,)."""
 
     # Most criteria fetch nothing and carry nothing: the empty methods are meant.
-    def prefetch(self, batches: Sequence[Sequence[str]]) -> None:  # noqa: B027
+    def prefetch(self, batches: Sequence[Sequence[str]]) -> None:  # noqa: B027  # optional: most have nothing to do here
         """Told which batches come next, in order, so that what they need can be fetched meanwhile."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """Tensors that a checkpoint must hold."""
         return {}
 
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:  # noqa: B027
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:  # noqa: B027  # optional: most have nothing to do here
         """Takes back what `state` gave."""
