@@ -116,6 +116,7 @@ def with_settings(config: T, settings: Mapping[str, Any]) -> T:
 
 def fingerprint(*parts: Any) -> str:
     """16 hexadecimal digits that change whenever the settings (dataclasses, plain values) do."""
+    # is_dataclass is also true of classes; parts are values.
     plain = [dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part for part in parts]  # type: ignore[arg-type]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
