@@ -9,6 +9,8 @@ import torch
 from seqtrain.errors import ArgumentError, DerivativeError, DeviceError, DtypeError, ShapeError
 
 __all__ = [
+    "FLOATS",
+    "INTEGERS",
     "Packed",
     "Scores",
     "check_derivative",
@@ -19,8 +21,8 @@ __all__ = [
     "split_scores",
 ]
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _POLICIES = ("raise", "mask", "inf")
 
 
@@ -69,7 +71,7 @@ def check_scores(values: torch.Tensor, offsets: torch.Tensor | None) -> None:
         raise ShapeError(
             f"scores need at least one label (V), got shape {tuple(values.shape)}", argument="scores"
         )
-    if values.dtype not in _FLOATS:
+    if values.dtype not in FLOATS:
         raise DtypeError(
             f"scores must be float16, bfloat16, float32 or float64, got {values.dtype}", argument="scores"
         )
@@ -101,7 +103,7 @@ def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, 
     """The tensor in host memory; raises where it isn't an integer one of the shape (None: any size)."""
     if not isinstance(tensor, torch.Tensor):
         raise DtypeError(f"{argument} must be a torch.Tensor, got {type(tensor).__name__}", argument=argument)
-    if tensor.dtype not in _INTEGERS:
+    if tensor.dtype not in INTEGERS:
         raise DtypeError(f"{argument} must be an integer tensor, got {tensor.dtype}", argument=argument)
     fits = tensor.dim() == len(shape) and all(
         want is None or want == have for want, have in zip(shape, tensor.shape, strict=True)

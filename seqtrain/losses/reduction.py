@@ -6,12 +6,16 @@ import torch
 
 from seqtrain.errors import ArgumentError
 
-__all__ = ["REDUCTIONS", "check_reduction", "reduce"]
+__all__ = ["FRAME_REDUCTIONS", "REDUCTIONS", "check_reduction", "reduce"]
 
 REDUCTIONS = ("none", "sum", "batch", "frames", "targets")
 """none: (B,) as it is; sum: over utterances; batch, frames, targets: the sum divided by the number of utterances, of
 frames, of targets in the batch. An utterance masked as infeasible adds nothing to the sum and counts in the divisor, so
 that the weight of the others doesn't depend on it. There is no "mean": it would not say of what."""
+
+FRAME_REDUCTIONS = ("per_frame", "none", "sum", "batch", "frames")
+"""Of criteria that are sums over frames. per_frame: the loss of each frame, zero past an utterance's end; the rest as
+above, "none" the sum of each utterance's frames, so that weights of one's own per utterance work as everywhere."""
 
 
 def check_reduction(reduction: str, *, allowed: tuple[str, ...] = REDUCTIONS) -> None:
