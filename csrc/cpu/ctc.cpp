@@ -106,7 +106,8 @@ class CtcUtterance {
 
   bool normalize_row(const CtcForward<Real>& problem, int64_t b, int64_t t, const char* row, double& normalizer) {
     const Real* scores = contiguous_row<Real>(problem.scores, row, problem.labels, row_);
-    const RowNormalizer<Real> found = row_normalizer(scores, problem.labels);
+    const Real* ahead = scores == row_ ? row_ : scores + problem.scores.stride_frame;
+    const RowNormalizer<Real> found = row_normalizer(scores, problem.labels, ahead);
     Real* out = problem.normalizer + (problem.scores.first_row(b, problem.max_frames) + t) * 2;
     out[0] = found.largest;
     out[1] = found.inverse_sum;

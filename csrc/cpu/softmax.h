@@ -10,6 +10,8 @@
 
 namespace seqtrain {
 
+constexpr int64_t cache_line = 64;
+
 template <class Real>
 struct RowNormalizer {
   Real largest;
@@ -17,8 +19,10 @@ struct RowNormalizer {
   bool finite;       // no NaN, no +inf, and at least one score above -inf
 };
 
+// `ahead` is the row that is looked at next: it comes into the caches while the exponentials keep the processor busy and
+// memory idle.  It may be any address.
 template <class Real>
-inline RowNormalizer<Real> row_normalizer(const Real* __restrict row, int64_t size) {
+inline RowNormalizer<Real> row_normalizer(const Real* __restrict row, int64_t size, const Real* ahead) {
   constexpr Real infinity = std::numeric_limits<Real>::infinity();
   constexpr int64_t step = vector_size<Real>;
   using V = Vector<Real>;
@@ -52,6 +56,8 @@ inline RowNormalizer<Real> row_normalizer(const Real* __restrict row, int64_t si
   V sum[4] = {V{}, V{}, V{}, V{}};
   v = 0;
   for (; v + 4 * step <= size; v += 4 * step) {
+    for (int64_t line = 0; line < 4 * vector_bytes; line += cache_line)
+      __builtin_prefetch(reinterpret_cast<const char*>(ahead + v) + line);
     sum[0] += exponential_of_nonpositive<Real>(load_vector(row + v) - largest);
     sum[1] += exponential_of_nonpositive<Real>(load_vector(row + v + step) - largest);
     sum[2] += exponential_of_nonpositive<Real>(load_vector(row + v + 2 * step) - largest);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqtrain.errors import ArgumentError, ShapeError
+from seqtrain.decoding.arguments import check_ctc_arguments
 
 __all__ = ["ctc_greedy"]
 
@@ -27,21 +27,8 @@ def ctc_greedy(scores: Tensor, lengths: Tensor, *, blank: int = 0) -> list[list[
         ShapeError: the shapes don't fit each other, or a length exceeds T.
         ArgumentError: `blank` is no column of `scores`.
     """
-    if scores.dim() != 3:
-        raise ShapeError(f"scores must be (B, T, V), got shape {tuple(scores.shape)}", argument="scores")
-    batch, frames, num_labels = scores.shape
-    if lengths.shape != (batch,):
-        raise ShapeError(
-            f"lengths must be ({batch},) for {batch} utterances, got {tuple(lengths.shape)}",
-            argument="lengths",
-        )
-    if not 0 <= blank < num_labels:
-        raise ArgumentError(f"blank is {blank}, but scores have {num_labels} columns", argument="blank")
-    if batch and (int(lengths.max()) > frames or int(lengths.min()) < 0):
-        raise ShapeError(
-            f"lengths must lie in 0..{frames}, got {int(lengths.min())}..{int(lengths.max())}",
-            argument="lengths",
-        )
+    check_ctc_arguments(scores, lengths, blank)
+    batch, frames, _ = scores.shape
     if batch == 0 or frames == 0:
         return [[] for _ in range(batch)]
     best = scores.argmax(dim=2).cpu()

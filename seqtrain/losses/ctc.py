@@ -2,6 +2,9 @@
 
 A. Graves, S. Fernández, F. Gomez, J. Schmidhuber: Connectionist Temporal Classification: Labelling Unsegmented Sequence
 Data with Recurrent Neural Networks. ICML 2006. The recursion: `seqtrain.reference.ctc_loss`.
+
+Without label loops, each target on one frame, it is the recurrent neural aligner (H. Sak et al., Interspeech 2017); with
+the best path instead of the sum over all, its maximum approximation. Both run on automata (`seqtrain.fsa.ctc`, `rna`).
 """
 
 from __future__ import annotations
@@ -10,11 +13,15 @@ from collections.abc import Sequence
 
 import torch
 
-from seqtrain.errors import DtypeError, InfeasibleError, LabelError, ShapeError
+from seqtrain.errors import ArgumentError, DtypeError, InfeasibleError, LabelError, ShapeError
+from seqtrain.fsa import FsaBatch, ctc, rna
+from seqtrain.functional import full_sum
 from seqtrain.infeasible import InfeasibleCount, handle, report
 from seqtrain.losses.reduction import check_reduction, reduce
+from seqtrain.losses.viterbi import viterbi_loss
 from seqtrain.ops.ctc import ctc_loss as ctc_loss_op
 from seqtrain.scores import (
+    Packed,
     Scores,
     check_derivative,
     check_gradient_out,
@@ -24,7 +31,57 @@ from seqtrain.scores import (
     split_scores,
 )
 
-__all__ = ["CTCLoss", "ctc_loss"]
+__all__ = ["CTCLoss", "check_paths", "ctc_automata", "ctc_loss"]
+
+_PATHS = ("all", "best")
+
+
+def check_paths(paths: str) -> None:
+    """Raises ArgumentError unless `paths` is "all" or "best"."""
+    if paths not in _PATHS:
+        raise ArgumentError(f"paths must be 'all' (their sum) or 'best', got {paths!r}", argument="paths")
+
+
+def ctc_automata(
+    num_labels: int,
+    targets: torch.Tensor,
+    target_lengths: torch.Tensor,
+    *,
+    blank: int = 0,
+    label_loop: bool = True,
+    tags: Sequence[str] | None = None,
+) -> FsaBatch:
+    """The automata of CTC, or of the recurrent neural aligner where there is no label loop, for V = `num_labels`.
+
+    Raises:
+        LabelError: the blank or a target isn't a column of the scores.
+    """
+    graphs = (ctc if label_loop else rna)(targets, target_lengths, blank=blank)
+    inside = torch.arange(targets.shape[1]) < target_lengths.cpu()[:, None]
+    outside = ((targets.cpu() >= num_labels) & inside).nonzero()
+    if outside.numel():
+        b, u = outside[0].tolist()
+        raise LabelError(
+            f"targets[{b}, {u}] = {int(targets[b, u])} is not a column of the scores, which have {num_labels} labels "
+            f"(0 … {num_labels - 1})",
+            argument="targets", utterance=b, position=u, label=int(targets[b, u]), num_labels=num_labels,
+        )  # fmt: skip
+    return graphs.with_tags(tags)
+
+
+def _over_automata(
+    scores: Scores, lengths: torch.Tensor, graphs: FsaBatch, normalize: bool, paths: str, on_infeasible: str,
+    infeasible: InfeasibleCount | None,
+) -> torch.Tensor:  # fmt: skip
+    if normalize:
+        scores = (
+            scores._replace(values=scores.values.log_softmax(-1))
+            if isinstance(scores, Packed)
+            else scores.log_softmax(-1)
+        )
+    if paths == "best":
+        return viterbi_loss(scores, lengths, graphs, on_infeasible=on_infeasible, infeasible=infeasible)
+    return -full_sum(scores, lengths, graphs, on_infeasible=on_infeasible, infeasible=infeasible)
 
 
 def ctc_loss(
@@ -35,6 +92,8 @@ def ctc_loss(
     *,
     blank: int = 0,
     normalize: bool = False,
+    label_loop: bool = True,
+    paths: str = "all",
     reduction: str = "none",
     on_infeasible: str = "raise",
     gradient_out: torch.Tensor | None = None,
@@ -53,6 +112,9 @@ def ctc_loss(
         target_lengths: (B,) int.
         blank: the label between and around targets.
         normalize: apply log-softmax over V to the scores first, fused with the rest.
+        label_loop: a target may stay for several frames, and equal neighbours need a blank between them. False: each
+            target takes one frame, all others are blank (RNA).
+        paths: "all": the sum over the labelings; "best": only the best one counts (its gradient is -1 along it).
         reduction: one of `seqtrain.losses.reduction.REDUCTIONS`.
         on_infeasible: what to do with an utterance that has fewer frames than its targets and the blanks between equal
             neighbours need: "raise" InfeasibleError, "mask" (loss 0, gradient 0), or "inf" (loss inf, gradient 0).
@@ -82,6 +144,7 @@ def ctc_loss(
     targets = host_integers(targets, "targets", (batch, None))
     if not isinstance(blank, int):
         raise DtypeError(f"blank must be an int, got {blank!r}", argument="blank")
+    check_paths(paths)
     if not 0 <= blank < values.shape[-1]:
         raise LabelError(
             f"blank = {blank} is not a column of the scores, which have {values.shape[-1]} labels",
@@ -89,6 +152,16 @@ def ctc_loss(
         )  # fmt: skip
     if tags is not None and len(tags) != batch:
         raise ShapeError(f"tags must name {batch} utterances, got {len(tags)}", argument="tags")
+    if paths == "best" or not label_loop:
+        if gradient_out is not None:
+            raise ArgumentError(
+                "gradient_out serves the sum over all paths with label loops alone", argument="gradient_out"
+            )
+        graphs = ctc_automata(
+            values.shape[-1], targets, target_lengths, blank=blank, label_loop=label_loop, tags=tags
+        )
+        losses = _over_automata(scores, lengths, graphs, normalize, paths, on_infeasible, infeasible)
+        return reduce(losses, reduction, lengths=lengths, target_lengths=target_lengths)
     with_gradient = torch.is_grad_enabled() and values.requires_grad
     anchor = values[:0].clone() if with_gradient else None
     arguments = (
@@ -118,14 +191,19 @@ class CTCLoss(torch.nn.Module):
         *,
         blank: int = 0,
         normalize: bool = True,
+        label_loop: bool = True,
+        paths: str = "all",
         reduction: str = "batch",
         on_infeasible: str = "raise",
     ) -> None:
         super().__init__()
         check_reduction(reduction)
         check_policy(on_infeasible)
+        check_paths(paths)
         self.blank = blank
         self.normalize = normalize
+        self.label_loop = label_loop
+        self.paths = paths
         self.reduction = reduction
         self.on_infeasible = on_infeasible
         self.infeasible = InfeasibleCount()
@@ -141,11 +219,12 @@ class CTCLoss(torch.nn.Module):
     ) -> torch.Tensor:
         return ctc_loss(
             scores, targets, lengths, target_lengths, blank=self.blank, normalize=self.normalize,
-            reduction=self.reduction, on_infeasible=self.on_infeasible, tags=tags, infeasible=self.infeasible,
+            label_loop=self.label_loop, paths=self.paths, reduction=self.reduction, on_infeasible=self.on_infeasible,
+            tags=tags, infeasible=self.infeasible,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
         return (
-            f"blank={self.blank}, normalize={self.normalize}, reduction={self.reduction!r}, "
-            f"on_infeasible={self.on_infeasible!r}"
+            f"blank={self.blank}, normalize={self.normalize}, label_loop={self.label_loop}, paths={self.paths!r}, "
+            f"reduction={self.reduction!r}, on_infeasible={self.on_infeasible!r}"
         )

@@ -83,6 +83,8 @@ class Frames:
             ShapeError, DeviceError, DtypeError; LabelError for a label outside 0 … num_labels - 1: names utterance and
             frame.
         """
+        if not isinstance(tensor, torch.Tensor):
+            raise DtypeError(f"{argument} must be a torch.Tensor, got {type(tensor).__name__}", argument=argument)
         if tensor.dtype not in INTEGERS:
             raise DtypeError(f"{argument} must be integer labels, got {tensor.dtype}", argument=argument)
         labels = self.select(tensor, argument).long()

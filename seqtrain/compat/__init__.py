@@ -1,0 +1,1 @@
+"""Other toolkits' configurations and conventions, on seqtrain's criteria."""

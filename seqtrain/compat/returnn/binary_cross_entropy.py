@@ -1,0 +1,41 @@
+"""RETURNN's `bin_ce`, alias `sse_sigmoid`."""
+
+from __future__ import annotations
+
+import torch
+
+from seqtrain.compat.returnn.base import Batch, ReturnnLoss
+from seqtrain.compat.returnn.options import Option
+from seqtrain.losses.frames import widened
+
+__all__ = ["BinaryCrossEntropy"]
+
+
+class BinaryCrossEntropy(ReturnnLoss):
+    """Binary cross-entropy of logits, the mean over features."""
+
+    class_name = "bin_ce"
+    native = "`binary_cross_entropy`"
+    options = (Option("pos_weight", None, "`pos_weight=`"),)
+    notes = ("The output counts as logits whatever the activation: a sigmoid layer gets a second sigmoid.",)
+    before_softmax = False
+
+    def _rows(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = widened(batch.rows(batch.layer.output))
+        if batch.dense:
+            targets = batch.dense_rows(rows.shape[-1])
+        else:
+            targets = batch.frames.select(batch.required_targets(), "targets", *rows.shape[1:])
+        return rows, targets.to(rows)
+
+    def value(self, batch: Batch) -> torch.Tensor:
+        rows, targets = self._rows(batch)
+        weight = self.option("pos_weight")
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            rows, targets, pos_weight=None if weight is None else rows.new_tensor(float(weight)), reduction="none"
+        )
+        return losses / rows.shape[-1]
+
+    def error(self, batch: Batch) -> torch.Tensor:
+        rows, targets = self._rows(batch)
+        return ((rows > 0) != (targets > 0.5)).to(torch.float32) / rows.shape[-1]
