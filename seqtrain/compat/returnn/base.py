@@ -115,6 +115,7 @@ class Settings:
         config: of the whole setup, such as `behavior_version`.
         only_on_eval: value and error are 0 while training.
         source: automata or error signals for names of sequences.
+        build: makes the loss within a loss: of a class name, its options, and these settings.
     """
 
     options: Mapping[str, Any]
@@ -122,6 +123,7 @@ class Settings:
     config: Mapping[str, Any] = field(default_factory=dict)
     only_on_eval: bool = False
     source: Any = None
+    build: Callable[[str, Mapping[str, Any], Settings], ReturnnLoss] | None = None
 
 
 class ReturnnLoss(torch.nn.Module, ABC):

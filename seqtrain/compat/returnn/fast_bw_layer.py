@@ -1,0 +1,70 @@
+"""RETURNN's layer `fast_bw`: posteriors of a full sum, for `via_layer` to train against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from seqtrain.compat.returnn.automata import staircase
+from seqtrain.compat.returnn.base import Batch
+from seqtrain.compat.returnn.fast_bw import scaled_automata
+from seqtrain.compat.returnn.full_sum import baum_welch
+from seqtrain.compat.returnn.layer_output import LayerOutput
+from seqtrain.errors import ConfigError
+from seqtrain.fsa import FsaBatch
+from seqtrain.losses.ctc import ctc_automata
+from seqtrain.losses.fast_baum_welch import AutomatonSource
+from seqtrain.losses.frames import widened
+
+__all__ = ["fast_bw_layer"]
+
+_TARGETS = ("ctc", "sprint", "staircase")
+_INPUTS = ("log_prob", "prob")
+
+
+def fast_bw_layer(options: Mapping[str, Any], batch: Batch, *, aligner: AutomatonSource | None = None) -> LayerOutput:
+    """The layer's output: posteriors (B, T, V), 0 past the end, with `loss` (B,) the full sum's -log.
+
+    Args:
+        options: the layer dict: align_target ("ctc", "sprint" or "staircase"), input_type, tdp_scale, am_scale, min_prob,
+            ctc_opts; others are of no account here.
+        batch: the source layer, with targets for "ctc" and tags for "sprint".
+        aligner: where automata for "sprint" come from.
+
+    A sequence without a path has the loss 0 and no posteriors. Natively: `FastBaumWelchLoss` with am_scale, tdp_scale,
+    min_prob, and its exact gradient; the idiom's signal y - z isn't scaled by am_scale.
+
+    Raises:
+        ConfigError: an option has a value that there isn't.
+    """
+    target, kind = options.get("align_target"), options.get("input_type", "log_prob")
+    if target not in _TARGETS:
+        raise ConfigError(f"align_target must be one of {', '.join(_TARGETS)}, got {target!r}", key="align_target")
+    if kind not in _INPUTS:
+        raise ConfigError(f"input_type must be one of {', '.join(_INPUTS)}, got {kind!r}", key="input_type")
+    layer, lengths = batch.layer, batch.frames.lengths
+    scores = widened((layer.output if kind == "log_prob" else layer.log_output()).detach())
+    min_prob, am_scale = float(options.get("min_prob", 0.0)), float(options.get("am_scale", 1.0))
+    if min_prob > 0.0:
+        scores = scores.clamp(min=math.log(min_prob))
+    if am_scale != 1.0:
+        scores = scores * am_scale
+    found = baum_welch(scores, lengths, _automata(str(target), options, batch, scores.shape[-1], aligner))
+    return LayerOutput(found.posteriors, lengths, loss=found.losses)
+
+
+def _automata(
+    target: str, options: Mapping[str, Any], batch: Batch, num_labels: int, aligner: AutomatonSource | None
+) -> FsaBatch:
+    if target == "sprint":
+        return scaled_automata(aligner, batch, float(options.get("tdp_scale", 1.0)))
+    if target == "staircase":
+        return staircase(batch.frames.lengths)
+    ctc_opts = dict(options.get("ctc_opts") or {})
+    loop = bool(ctc_opts.get("label_loop", ctc_opts.get("ctc_merge_repeated", True)))
+    targets, target_lengths = batch.sequence_targets()
+    blank = int(ctc_opts.get("blank_idx", num_labels - 1))
+    return ctc_automata(num_labels, targets, target_lengths, blank=blank, label_loop=loop, tags=batch.tags)
