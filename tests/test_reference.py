@@ -15,7 +15,7 @@ from seqtrain.errors import LabelError, NonFiniteScoresError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch, ctc
 from tests.fsa.strategies import automata, quick, score_tables
 
-RETURNN = Path(__file__).parent / "data" / "returnn"
+RETURNN = Path(__file__).parent / "goldens" / "returnn"
 
 
 def same(value: float, other: float) -> bool:

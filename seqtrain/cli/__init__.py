@@ -1,6 +1,7 @@
 """The command `seqtrain`.
 
-Exit status: 0 fine; 1 the command found what it looks for to be wrong (`doctor`); 2 wrong usage, configuration or data.
+Exit status: 0 fine; 1 the command found what it looks for to be wrong (`doctor`, `returnn-parity`); 2 wrong usage,
+configuration or data.
 """
 
 from __future__ import annotations
@@ -9,12 +10,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from seqtrain.cli import align, bench, doctor, score, train
+from seqtrain.cli import align, bench, doctor, returnn_parity, score, train
 from seqtrain.errors import SeqtrainError
 
 __all__ = ["main"]
 
-_COMMANDS = {"doctor": doctor, "train": train, "align": align, "score": score, "bench": bench}
+_COMMANDS = {
+    "doctor": doctor,
+    "train": train,
+    "align": align,
+    "score": score,
+    "bench": bench,
+    "returnn-parity": returnn_parity,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

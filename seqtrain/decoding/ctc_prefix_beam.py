@@ -1,12 +1,12 @@
 """CTC prefix beam search: the most probable labels, summed over the alignments of those that stay in the beam.
 
-For each prefix l, p_b(l) sums the paths so far that collapse to l and end in blank, p_n(l) those that end in its last
-label. A frame with probabilities y leads to
+For each prefix l = m · v with last label v, p_b(l) sums the paths so far that collapse to l and end in blank, p_n(l)
+those that end in v. A frame with probabilities y leads to
     p_b'(l) = (p_b(l) + p_n(l)) y(blank),
-    p_n'(l) = p_n(l) y(last of l) + p_b(m) y(last of l) + [last of m ≠ last of l] p_n(m) y(last of l),   l = m · last of l,
-and the best prefixes by p_b' + p_n' are kept. A. Graves, N. Jaitly: Towards End-to-End Speech Recognition with Recurrent
-Neural Networks, ICML 2014; A. Hannun, A. Maas, D. Jurafsky, A. Ng: First-Pass Large Vocabulary Continuous Speech
-Recognition using Bi-Directional Recurrent DNNs, 2014.
+    p_n'(l) = (p_n(l) + p_b(m) + [last label of m ≠ v] p_n(m)) y(v),
+and the best prefixes by p_b' + p_n' are kept. A. Graves, N. Jaitly: Towards End-to-End Speech Recognition with
+Recurrent Neural Networks, ICML 2014; A. Hannun, A. Maas, D. Jurafsky, A. Ng: First-Pass Large Vocabulary Continuous
+Speech Recognition using Bi-Directional Recurrent DNNs, 2014.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _log_probs(scores: _Floats, utterance: int, normalize: bool) -> _Floats:
 
 @dataclass
 class _Prefixes:
-    """Every prefix met so far, as a tree; 0 is the empty one. A prefix that left the beam and comes back is the same."""
+    """Every prefix met so far, as a tree; 0 is the empty one. One that left the beam and comes back is the same."""
 
     parent: list[int] = field(default_factory=lambda: [-1])
     label: list[int] = field(default_factory=lambda: [-1])
@@ -129,7 +129,9 @@ def _decode(log_probs: _Floats, blank: int, beam_width: int) -> list[int]:
         in_blank = np.concatenate([stays_in_blank, np.full(extended.size, -np.inf)])[chosen]
         in_label = np.concatenate([stays_in_label, extended.ravel()])[chosen]
         beam = [
-            beam[i] if i < len(beam) else prefixes.child(beam[(i - len(beam)) // len(frame)], (i - len(beam)) % len(frame))
+            beam[i]
+            if i < len(beam)
+            else prefixes.child(beam[(i - len(beam)) // len(frame)], (i - len(beam)) % len(frame))
             for i in chosen.tolist()
         ]
     return prefixes.labels(beam[0])

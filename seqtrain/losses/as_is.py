@@ -55,8 +55,8 @@ def as_is(values: Scores, lengths: torch.Tensor | None = None, *, reduction: str
 class AsIsLoss(torch.nn.Module):
     """`as_is` with its reduction kept.
 
-    Called with (values, lengths=None); shapes and errors as in `as_is`. By default the loss is the batch's sum divided by
-    the number of utterances.
+    Called with (values, lengths=None); shapes and errors as in `as_is`. By default the loss is the batch's sum divided
+    by the number of utterances.
     """
 
     def __init__(self, *, reduction: str = "batch") -> None:

@@ -60,8 +60,8 @@ def binary_cross_entropy(
 class BinaryCrossEntropyLoss(torch.nn.Module):
     """`binary_cross_entropy` with its options kept.
 
-    Called with (logits, targets, lengths=None); shapes and errors as in `binary_cross_entropy`. By default the loss is the
-    batch's sum divided by the number of utterances.
+    Called with (logits, targets, lengths=None); shapes and errors as in `binary_cross_entropy`. By default the loss is
+    the batch's sum divided by the number of utterances.
     """
 
     def __init__(self, *, pos_weight: float | None = None, reduction: str = "batch") -> None:

@@ -1,12 +1,13 @@
 """Cross-entropy of each frame's label distribution, with smoothing, focus and a bound.
 
-loss_t = -Σ_k q_t(k) · log p_t(k), where p_t = softmax(logits_t) and q_t is the target's distribution: 1 at the label, or
+loss_t = -Σ_k q_t(k) · log p_t(k), where p_t = softmax(logits_t) and q_t is the target's distribution: 1 at the label,
+or
     label smoothing s:  1 - s at the label, s / (V - 1) elsewhere
     Gaussian of σ:      ∝ exp(-(k - label)² / 2σ²)
 The Kullback-Leibler divergence is that minus the entropy of q_t. The focal loss multiplies it by (1 - p_t(label))^γ.
 
-C. Szegedy et al.: Rethinking the Inception Architecture for Computer Vision, CVPR 2016 (label smoothing). T.-Y. Lin et al.:
-Focal Loss for Dense Object Detection, ICCV 2017 (here without α).
+C. Szegedy et al.: Rethinking the Inception Architecture for Computer Vision, CVPR 2016 (label smoothing).
+T.-Y. Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017 (here without α).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def cross_entropy(
 ) -> torch.Tensor:
     """Cross-entropy of each frame, summed over frames.
 
-    A label of probability zero (-inf as logit or log-probability, 0 as probability) is legal. It makes a frame's loss inf
-    where the target gives it any weight, and adds nothing where not.
+    A label of probability zero (-inf as logit or log-probability, 0 as probability) is legal. It makes a frame's loss
+    inf where the target gives it any weight, and adds nothing where not.
 
     Args:
         scores: (B, T, V) or `Packed` (ΣT, V), float16 … float64; what they are, `input` says.
@@ -125,8 +126,8 @@ def cross_entropy(
 class CrossEntropyLoss(torch.nn.Module):
     """`cross_entropy` with its options kept.
 
-    Called with (scores, targets, lengths=None); shapes and errors as in `cross_entropy`. By default the scores are logits
-    and the loss is the batch's sum divided by the number of utterances.
+    Called with (scores, targets, lengths=None); shapes and errors as in `cross_entropy`. By default the scores are
+    logits and the loss is the batch's sum divided by the number of utterances.
     """
 
     def __init__(

@@ -3,8 +3,9 @@
 A. Graves, S. Fernández, F. Gomez, J. Schmidhuber: Connectionist Temporal Classification: Labelling Unsegmented Sequence
 Data with Recurrent Neural Networks. ICML 2006. The recursion: `seqtrain.reference.ctc_loss`.
 
-Without label loops, each target on one frame, it is the recurrent neural aligner (H. Sak et al., Interspeech 2017); with
-the best path instead of the sum over all, its maximum approximation. Both run on automata (`seqtrain.fsa.ctc`, `rna`).
+Without label loops, each target on one frame, it is the recurrent neural aligner (H. Sak et al., Interspeech 2017);
+with the best path instead of the sum over all, its maximum approximation. Both run on automata (`seqtrain.fsa.ctc`,
+`rna`).
 """
 
 from __future__ import annotations

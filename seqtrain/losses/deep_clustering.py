@@ -35,7 +35,8 @@ def deep_clustering(
     Args:
         embeddings: (B, T, G·E) or `Packed` (ΣT, G·E), float16 … float64: G bins a frame, bin g the features
             g·E … g·E + E - 1. As they are: the paper scales each bin's to unit length.
-        targets: (B, T, G·S) float, bin g the sources g·S … g·S + S - 1 (packed: (ΣT, G·S)); the gradient reaches them too.
+        targets: (B, T, G·S) float, bin g the sources g·S … g·S + S - 1 (packed: (ΣT, G·S)); the gradient reaches
+            them too.
         lengths: (B,) int frames of each utterance; None: all T, or those of the packed embeddings.
         embedding_dimension: E.
         num_sources: S.
@@ -74,8 +75,8 @@ def deep_clustering(
 class DeepClusteringLoss(torch.nn.Module):
     """`deep_clustering` with its options kept.
 
-    Called with (embeddings, targets, lengths=None); shapes and errors as in `deep_clustering`. By default the loss is the
-    batch's sum divided by the number of utterances.
+    Called with (embeddings, targets, lengths=None); shapes and errors as in `deep_clustering`. By default the loss is
+    the batch's sum divided by the number of utterances.
     """
 
     def __init__(self, *, embedding_dimension: int, num_sources: int, reduction: str = "batch") -> None:

@@ -21,7 +21,9 @@ from seqtrain.scores import Packed, Scores
 __all__ = ["ErrorSignalLoss", "error_signal_loss"]
 
 _REDUCTIONS = ("none", "sum", "batch", "frames")
-_ONE_OF = "pass exactly one of error_signal and alignment: the signal itself, or what the output is compared with"
+_ONE_OF = (
+    "pass exactly one of error_signal and alignment: the signal itself, or what the output is compared with"
+)
 
 
 class _Given(torch.autograd.Function):
@@ -70,8 +72,8 @@ def error_signal_loss(
 
     Args:
         receiver: (B, T, V) or `Packed`: the tensor that the signal is the gradient of, before or after an activation.
-        losses: (B,) float value of the loss of each utterance; gets no gradient. ±inf is legal: an aligner's word for an
-            utterance it skipped.
+        losses: (B,) float value of the loss of each utterance; gets no gradient. ±inf is legal: an aligner's word
+            for an utterance it skipped.
         lengths: (B,) int frames; None: all. Beyond them the gradient is 0, whatever the signal holds.
         error_signal: like the receiver, ∂ loss_b / ∂ receiver[b].
         alignment: like the receiver, z; the signal is output - z. Excludes `error_signal`.
@@ -102,7 +104,9 @@ def error_signal_loss(
         raise ArgumentError(_ONE_OF, argument="error_signal")
     if not isinstance(losses, torch.Tensor) or losses.shape != (frames.batch,):
         found = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
-        raise ShapeError(f"losses must have shape ({frames.batch},), one an utterance, got {found}", argument="losses")
+        raise ShapeError(
+            f"losses must have shape ({frames.batch},), one an utterance, got {found}", argument="losses"
+        )
     nan = torch.isnan(losses).nonzero()
     if nan.numel():
         raise ArgumentError(f"losses[{int(nan[0])}] is NaN", argument="losses")

@@ -38,8 +38,8 @@ def expected_loss(
 ) -> torch.Tensor:
     """Loss expected of each utterance's hypotheses.
 
-    By default the expected risk with its exact gradient, which reaches the scores and the losses. Other options are what
-    is used in the literature instead.
+    By default the expected risk with its exact gradient, which reaches the scores and the losses. The options make it
+    what is used in the literature instead.
 
     Args:
         scores: (B, N) log scores of hypotheses, larger is better, float16 … float64; -inf for a probability of 0.
@@ -64,7 +64,7 @@ def expected_loss(
     """
     check_reduction(reduction, allowed=_REDUCTIONS)
     counts = _check_arguments(scores, losses, num_hypotheses)
-    batch, limit = scores.shape
+    limit = scores.shape[1]
     outside = (torch.arange(limit) >= counts[:, None]).to(scores.device)
     none = (counts == 0).to(scores.device)[:, None]
     _check_values(scores, losses, outside)
@@ -141,8 +141,8 @@ def _check_values(scores: torch.Tensor, losses: torch.Tensor, outside: torch.Ten
     if bool(impossible.any()):
         b = int(impossible.nonzero()[0])
         raise NonFiniteScoresError(
-            f"scores of utterance {b} are all -inf: none of its hypotheses has a probability above 0; leave it out with "
-            f"num_hypotheses[{b}] = 0",
+            f"scores of utterance {b} are all -inf: none of its hypotheses has a probability above 0; leave it out "
+            f"with num_hypotheses[{b}] = 0",
             argument="scores", utterance=b, frame=0,
         )  # fmt: skip
 
@@ -151,8 +151,8 @@ class ExpectedLoss(torch.nn.Module):
     """`expected_loss` with its options and, if given, what computes the losses of hypotheses.
 
     Called with (scores (B, N), losses (B, N), *, num_hypotheses=None) or, with an inner loss, with (scores (B, N),
-    *inputs, num_hypotheses=None), where `loss(*inputs)` are the losses (B, N) or (B·N,), the N of an utterance one after
-    the other: those of `EditDistance(reduction="none")` take hypotheses (B·N, U) and as many references.
+    *inputs, num_hypotheses=None), where `loss(*inputs)` are the losses (B, N) or (B·N,), the N of an utterance one
+    after the other: `EditDistance(reduction="none")` takes hypotheses (B·N, U) and as many references.
     """
 
     def __init__(
@@ -190,7 +190,8 @@ class ExpectedLoss(torch.nn.Module):
         if self.loss is None:
             if len(inputs) != 1:
                 raise ArgumentError(
-                    f"without an inner loss, the losses (B, N) must be passed and nothing else, got {len(inputs)} inputs",
+                    f"without an inner loss, the losses (B, N) must be passed and nothing else, got {len(inputs)} "
+                    "inputs",
                     argument="losses",
                 )
             losses: torch.Tensor = inputs[0]

@@ -1,7 +1,7 @@
 """Loss and error signal from an external aligner (Sprint/RASR), which sees log-posteriors and names of utterances.
 
-loss_b and ∂ loss_b / ∂ logits come from the aligner: MMI, MPE, … on its own lattices. The log-posteriors that it is sent
-are log softmax(logits), and its error signal is with respect to the input of that softmax. M. Kitza et al. and
+loss_b and ∂ loss_b / ∂ logits come from the aligner: MMI, MPE, … on its own lattices. The log-posteriors that it is
+sent are log softmax(logits), and its error signal is with respect to the input of that softmax. M. Kitza et al. and
 P. Doetsch et al.: RETURNN, ICASSP 2017, section on sequence-discriminative training.
 """
 
@@ -19,7 +19,7 @@ from seqtrain.losses.frames import frames_of, widened
 from seqtrain.losses.reduction import check_reduction, reduce
 from seqtrain.scores import Packed, Scores, check_policy
 
-__all__ = ["ErrorSignals", "ErrorSignalSource", "ExternSprintLoss", "extern_sprint_loss"]
+__all__ = ["ErrorSignalSource", "ErrorSignals", "ExternSprintLoss", "extern_sprint_loss"]
 
 _REDUCTIONS = ("none", "sum", "batch", "frames")
 
@@ -63,16 +63,16 @@ def extern_sprint_loss(
         tags: names of the B utterances, as the aligner knows them.
         source: is asked once.
         reduction: "none", "sum", "batch" or "frames".
-        on_infeasible: what to do with an utterance that the aligner skipped (loss +inf): "raise" InfeasibleError, "mask"
-            (loss 0, gradient 0), or "inf" (loss inf, gradient 0).
+        on_infeasible: what to do with an utterance that the aligner skipped (loss +inf): "raise" InfeasibleError,
+            "mask" (loss 0, gradient 0), or "inf" (loss inf, gradient 0).
         infeasible: counts the utterances that were skipped.
 
     Returns:
         (B,) losses, or their reduction.
 
     Raises:
-        InfeasibleError, ShapeError, NonFiniteScoresError, and what the source raises. DerivativeError: when the gradient
-        is differentiated again.
+        InfeasibleError, ShapeError, NonFiniteScoresError, and what the source raises. DerivativeError: when the
+        gradient is differentiated again.
     """
     check_reduction(reduction, allowed=_REDUCTIONS)
     check_policy(on_infeasible)

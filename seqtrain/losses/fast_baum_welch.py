@@ -133,8 +133,8 @@ class FastBaumWelchLoss(torch.nn.Module):
 
     Called with (log_probs (B, T, V), lengths (B,), automata): automata is an FsaBatch, an Fsa, or the names of the
     utterances, for which the source is asked; with a topology also with (log_probs, lengths, targets=(B, U),
-    target_lengths=(B,)), of which the automata are made. A `PriorEstimator` in "running" mode is updated with each batch while the
-    module trains, before it's used.
+    target_lengths=(B,)), of which the automata are made. A `PriorEstimator` in "running" mode is updated with each
+    batch while the module trains, before it's used.
 
     Args:
         automata: source for names, or None where batches of automata are passed.

@@ -1,6 +1,6 @@
 """The frames of a batch that count, packed for criteria that are a sum over frames.
 
-What lies past an utterance's end never enters a computation, so it may hold anything, NaN included, and gets gradient 0.
+What lies past an utterance's end never enters a computation: it may hold anything, NaN included, and gets gradient 0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 
 from seqtrain.errors import DeviceError, DtypeError, LabelError, NonFiniteScoresError, ShapeError
 from seqtrain.losses.reduction import reduce
-from seqtrain.scores import FLOATS, INTEGERS, Packed, Scores, host_integers, split_scores
+from seqtrain.scores import FLOATS, INTEGERS, Scores, host_integers, split_scores
 
 __all__ = ["Frames", "frames_of", "widened"]
 
@@ -65,7 +65,8 @@ class Frames:
         if not fits:
             shape = ", ".join("any" if size is None else str(size) for size in wanted)
             raise ShapeError(
-                f"{argument} must have shape ({shape}), like the scores, got {tuple(tensor.shape)}", argument=argument
+                f"{argument} must have shape ({shape}), like the scores, got {tuple(tensor.shape)}",
+                argument=argument,
             )
         if tensor.device != self.device:
             raise DeviceError(
@@ -84,7 +85,9 @@ class Frames:
             frame.
         """
         if not isinstance(tensor, torch.Tensor):
-            raise DtypeError(f"{argument} must be a torch.Tensor, got {type(tensor).__name__}", argument=argument)
+            raise DtypeError(
+                f"{argument} must be a torch.Tensor, got {type(tensor).__name__}", argument=argument
+            )
         if tensor.dtype not in INTEGERS:
             raise DtypeError(f"{argument} must be integer labels, got {tensor.dtype}", argument=argument)
         labels = self.select(tensor, argument).long()
@@ -107,7 +110,9 @@ class Frames:
         return utterance, row - int(ends[utterance] - self.lengths[utterance])
 
     def check_finite(self, rows: torch.Tensor, argument: str, *, minus_inf: bool = False) -> None:
-        """Raises NonFiniteScoresError where rows (N, …) hold NaN or an infinity; -inf may be allowed: a probability of 0."""
+        """Raises NonFiniteScoresError where rows (N, …) hold NaN or an infinity; -inf, a probability of 0, may be
+        legal.
+        """
         good = torch.isfinite(rows) if not minus_inf else ~(torch.isnan(rows) | torch.isposinf(rows))
         if bool(good.all()):
             return
@@ -151,7 +156,9 @@ def frames_of(
     packed = offsets is not None
     if values.dim() != (2 if packed else 3) or values.shape[-1] < 1:
         expected = "(ΣT, F), F ≥ 1" if packed else "(B, T, F), F ≥ 1"
-        raise ShapeError(f"{argument} must have shape {expected}, got {tuple(values.shape)}", argument=argument)
+        raise ShapeError(
+            f"{argument} must have shape {expected}, got {tuple(values.shape)}", argument=argument
+        )
     if values.dtype not in FLOATS:
         raise DtypeError(
             f"{argument} must be float16, bfloat16, float32 or float64, got {values.dtype}", argument=argument
@@ -180,7 +187,8 @@ def frames_of(
     if bool(bad.any()):
         b = int(bad.nonzero()[0])
         raise ShapeError(
-            f"lengths[{b}] = {int(counted[b])} must lie in 0 … {limit}, the frames of {argument}", argument="lengths"
+            f"lengths[{b}] = {int(counted[b])} must lie in 0 … {limit}, the frames of {argument}",
+            argument="lengths",
         )
     frames = Frames(counted, limit, packed, values.device)
     return frames.select(values, argument, values.shape[-1]), frames

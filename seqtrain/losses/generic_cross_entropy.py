@@ -21,8 +21,8 @@ def generic_cross_entropy(
 ) -> torch.Tensor:
     """Negative log of the target's share of each frame's values, summed over frames.
 
-    A target whose value is 0 has loss inf, and -inf as its derivative: an activation that can reach 0 (ReLU) suits targets
-    that never do.
+    A target whose value is 0 has loss inf, and -inf as its derivative: an activation that can reach 0 (ReLU) suits
+    targets that never do.
 
     Args:
         values: (B, T, V) or `Packed` (ΣT, V), float16 … float64, not negative.
@@ -34,8 +34,8 @@ def generic_cross_entropy(
         (B,) losses ≥ 0, or their reduction; float32, float64 for float64.
 
     Raises:
-        NonFiniteScoresError, LabelError, ShapeError, DtypeError, DeviceError; ArgumentError: a negative value, or a frame
-        whose values are all 0.
+        NonFiniteScoresError, LabelError, ShapeError, DtypeError, DeviceError; ArgumentError: a negative value, or a
+        frame whose values are all 0.
     """
     check_reduction(reduction, allowed=FRAME_REDUCTIONS)
     given, frames = frames_of(values, lengths, argument="values")

@@ -45,16 +45,16 @@ class LossLayer(torch.nn.Module):
             0, as in `frame_errors`.
 
     Raises:
-        ArgumentError: another criterion; the error of an `AsIsLoss`, which has no targets. When called: as the criterion,
-        and ArgumentError for targets missing, or given for an `AsIsLoss`.
+        ArgumentError: another criterion; the error of an `AsIsLoss`, which has no targets. When called: as the
+        criterion, and ArgumentError for targets missing, or given for an `AsIsLoss`.
     """
 
     def __init__(self, criterion: torch.nn.Module, *, of: str = "value") -> None:
         super().__init__()
         if not isinstance(criterion, _CRITERIA):
             raise ArgumentError(
-                f"criterion must be one of {', '.join(kind.__name__ for kind in _CRITERIA)}, which are sums over frames, "
-                f"got {type(criterion).__name__}",
+                f"criterion must be one of {', '.join(kind.__name__ for kind in _CRITERIA)}, which are sums over "
+                f"frames, got {type(criterion).__name__}",
                 argument="criterion",
             )
         if of not in _RESULTS:
@@ -63,7 +63,8 @@ class LossLayer(torch.nn.Module):
             )
         if of == "error" and isinstance(criterion, AsIsLoss):
             raise ArgumentError(
-                "of='error' compares scores with targets, and an AsIsLoss has none: use of='value'", argument="of"
+                "of='error' compares scores with targets, and an AsIsLoss has none: use of='value'",
+                argument="of",
             )
         self.criterion = copy.copy(criterion)
         self.criterion.reduction = "per_frame"

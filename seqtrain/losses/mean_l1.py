@@ -44,8 +44,8 @@ def mean_l1(
 class MeanL1Loss(torch.nn.Module):
     """`mean_l1` with its reduction kept.
 
-    Called with (outputs, targets, lengths=None); shapes and errors as in `mean_l1`. By default the loss is the batch's sum
-    divided by the number of utterances.
+    Called with (outputs, targets, lengths=None); shapes and errors as in `mean_l1`. By default the loss is the batch's
+    sum divided by the number of utterances.
     """
 
     def __init__(self, *, reduction: str = "batch") -> None:

@@ -3,8 +3,8 @@
 With the corrected logits of `seqtrain.losses.sampled_logits` and σ the logistic function, the loss of a frame is
     l_n = -log σ(true_n - z) - Σ_j log σ(z - sampled_nj),
 z the log of a normalization that the model is supposed to have: 0 trains it to normalize itself. M. Gutmann,
-A. Hyvärinen: Noise-Contrastive Estimation: A New Estimation Principle for Unnormalized Statistical Models, AISTATS 2010;
-A. Mnih, Y. W. Teh: A Fast and Simple Algorithm for Training Neural Probabilistic Language Models, ICML 2012.
+A. Hyvärinen: Noise-Contrastive Estimation: A New Estimation Principle for Unnormalized Statistical Models, AISTATS
+2010; A. Mnih, Y. W. Teh: A Fast and Simple Algorithm for Training Neural Probabilistic Language Models, ICML 2012.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def sampled_logits(
     frames.check_finite(rows, "inputs")
     part = labels.shape[0] // num_splits
     sizes = [part] * (num_splits - 1) + [labels.shape[0] - part * (num_splits - 1)]
-    parts = labels.split(sizes)
+    parts = torch.split(labels, sizes)
     draws = [_draw(sampler, part, num_sampled, num_labels, generator) for part in parts]
     classes = torch.stack([drawn for drawn, _, _ in draws])
     log_counts = torch.cat([true for _, true, _ in draws])
@@ -86,21 +86,20 @@ def sampled_logits(
         vectors = torch.nn.functional.embedding(looked_up, weight.to(wide))
         offsets = torch.nn.functional.embedding(looked_up, bias.to(wide)[:, None]).squeeze(1)
         _check_vectors(vectors, offsets, looked_up)
-        true_vectors, *sampled_vectors = vectors.split([labels.shape[0], *[num_sampled] * num_splits])
-        true_offsets, *sampled_offsets = offsets.split([labels.shape[0], *[num_sampled] * num_splits])
+        counts = [labels.shape[0], *[num_sampled] * num_splits]
+        true_vectors, *sampled_vectors = torch.split(vectors, counts)
+        true_offsets, *sampled_offsets = torch.split(offsets, counts)
         true = (rows * true_vectors).sum(dim=1) + true_offsets - log_counts.to(wide)
         sampled = torch.cat(
             [
                 part @ vector.T + (offset - log_count.to(wide))
                 for part, vector, offset, (_, _, log_count) in zip(
-                    rows.split(sizes), sampled_vectors, sampled_offsets, draws, strict=True
+                    torch.split(rows, sizes), sampled_vectors, sampled_offsets, draws, strict=True
                 )
             ]
         )
     if remove_accidental_hits:
-        hits = torch.cat(
-            [part[:, None] == drawn for part, drawn in zip(parts, classes, strict=True)]
-        )
+        hits = torch.cat([part[:, None] == drawn for part, drawn in zip(parts, classes, strict=True)])
         sampled = sampled.masked_fill(hits, -torch.inf)
     return SampledLogits(true, sampled, frames)
 
@@ -127,7 +126,8 @@ def _draw(
     if not bool(torch.isfinite(sampled).all()):
         label = int(classes[~torch.isfinite(sampled)][0])
         raise ArgumentError(
-            f"the sampler drew class {label}, for which it expects a count of 0, or none at all", argument="sampler"
+            f"the sampler drew class {label}, for which it expects a count of 0, or none at all",
+            argument="sampler",
         )
     observe = getattr(sampler, "observe", None)
     if observe is not None and getattr(sampler, "training", True):
@@ -165,8 +165,8 @@ def _check_counts(log_counts: torch.Tensor, labels: torch.Tensor, frames: Frames
     row = int((~good).nonzero()[0])
     b, t = frames.locate(row)
     raise ArgumentError(
-        f"targets of utterance {b} hold {int(labels[row])} at frame {t}, a label that the sampler can't draw: give each "
-        "label that occurs a probability above 0",
+        f"targets of utterance {b} hold {int(labels[row])} at frame {t}, a label that the sampler can't draw: give "
+        "each label that occurs a probability above 0",
         argument="sampler",
     )
 

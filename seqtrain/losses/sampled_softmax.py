@@ -45,7 +45,7 @@ def sampled_softmax(
         lengths: (B,) int frames; None: all frames count.
         sampler: draws the classes, e.g. `LogUniformSampler(V)`. In training, one that learns observes the labels.
         num_sampled: S, the number of classes that stand for all others.
-        num_splits: how many samples a batch gets: each as many of the frames that count, in order; the last has the rest.
+        num_splits: how many samples a batch gets, each for as many of its frames, in order; the last has the rest.
         remove_accidental_hits: a sampled class that is the frame's label doesn't count against it.
         generator: of random numbers.
         reduction: one of `seqtrain.losses.reduction.FRAME_REDUCTIONS`.

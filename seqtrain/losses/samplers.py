@@ -6,10 +6,10 @@ draws that takes, `tries`, gives each class the count that is expected of it in 
 Y. Bengio, J.-S. Senécal: Quick Training of Probabilistic Neural Nets by Importance Sampling, AISTATS 2003; S. Jean,
 K. Cho, R. Memisevic, Y. Bengio: On Using Very Large Target Vocabulary for Neural Machine Translation, ACL 2015.
 
-Drawing is a race, not a loop that rejects what it has seen: the classes of the S largest log p(c) + Gumbel noise are, in
-this order, distributed like the distinct classes in order of their first appearance (W. Kool, H. van Hoof, M. Welling:
-Stochastic Beams and Where to Find Them, ICML 2019), and the number of draws until the next new class is geometric, its
-success probability being the mass of those not seen yet.
+Drawing is a race, not a loop that rejects what it has seen: the classes of the S largest log p(c) + Gumbel noise are,
+in this order, distributed like the distinct classes in order of their first appearance (W. Kool, H. van Hoof,
+M. Welling: Stochastic Beams and Where to Find Them, ICML 2019), and the number of draws until the next new class is
+geometric, its success probability being the mass of those not seen yet.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Sampler(Protocol):
     """Whatever draws classes.
 
     A sampler with a method `observe(labels (N,) int)` is told the true labels after each draw, unless its attribute
-    `training` is false. One with an attribute `num_labels` is refused where the output layer has another number of them.
+    `training` is false. One with an attribute `num_labels` is refused where the output layer has another number.
     """
 
     def sample(self, num_sampled: int, *, generator: torch.Generator | None = None) -> Sample: ...
@@ -113,7 +113,7 @@ class _ProposalSampler(torch.nn.Module):
         unseen = weights[classes].cpu().flip(0).cumsum(0).flip(0) + undrawn
         uniform = 1.0 - torch.rand(num_sampled, dtype=torch.float64, device=device, generator=generator).cpu()
         repeats = torch.floor(uniform.log() / torch.log1p(-unseen / unseen[0]))
-        return Sample(classes, num_sampled + int(repeats.sum()))
+        return Sample(classes, num_sampled + int(repeats.sum().item()))
 
     def expected_counts(self, sample: Sample, classes: torch.Tensor) -> torch.Tensor:
         """(…) float64 Q(c) of int classes (…), each 0 … V - 1, for this sample."""
@@ -121,7 +121,7 @@ class _ProposalSampler(torch.nn.Module):
         size = sample.classes.shape[0]
         if sample.tries == size:
             return p * size
-        return -torch.expm1(sample.tries * torch.log1p(-p))
+        return -torch.expm1(float(sample.tries) * torch.log1p(-p))
 
     def extra_repr(self) -> str:
         return f"num_labels={self.num_labels}"
@@ -157,7 +157,7 @@ class FixedUnigramSampler(_ProposalSampler):
 
     Raises:
         ShapeError: counts aren't one value a class.
-        ArgumentError: a count that is negative or not finite, or none above 0; a distortion that makes a weight infinite.
+        ArgumentError: a count is negative or not finite, or none is above 0; the distortion makes a weight infinite.
     """
 
     def __init__(self, counts: torch.Tensor | Sequence[float], *, distortion: float = 1.0) -> None:
@@ -177,7 +177,8 @@ class FixedUnigramSampler(_ProposalSampler):
         weights = (counts / counts.max()) ** distortion
         if not bool(torch.isfinite(weights).all()):
             raise ArgumentError(
-                f"distortion = {distortion} makes the weight of a class infinite or NaN", argument="distortion"
+                f"distortion = {distortion} makes the weight of a class infinite or NaN",
+                argument="distortion",
             )
         super().__init__(weights)
         self.distortion = distortion
@@ -238,7 +239,8 @@ class ReplayedSampler:
                 raise DtypeError(f"samples[{i}] must be integers, got {classes.dtype}", argument="samples")
             if classes.dim() != 1 or classes.shape[0] < 1:
                 raise ShapeError(
-                    f"samples[{i}] must have shape (S,), S ≥ 1, got {tuple(classes.shape)}", argument="samples"
+                    f"samples[{i}] must have shape (S,), S ≥ 1, got {tuple(classes.shape)}",
+                    argument="samples",
                 )
             if int(classes.min()) < 0 or int(classes.max()) >= self.num_labels:
                 raise ArgumentError(

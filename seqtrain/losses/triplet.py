@@ -1,10 +1,10 @@
 """Contrastive hinge over pairs of embeddings, as used for acoustic word embeddings.
 
-With the cosine distance d_ij = 1 - e_i · e_j of embeddings e of unit length, over all ordered pairs of rows, i = j included,
+With the cosine distance d_ij = 1 - e_i · e_j of embeddings e of unit length, over all ordered pairs of rows, i = j too,
     loss = 1/2 · Σ_{same label} d_ij + 1/2 · Σ_{other label} max(margin - d_ij, 0)
-Its name notwithstanding, this is not the triplet hinge max(margin + d(anchor, same) - d(anchor, different), 0) but one over
-pairs, of all rows of a batch of triplets. H. Kamper, W. Wang, K. Livescu: Deep Convolutional Acoustic Word Embeddings Using
-Word-Pair Side Information, ICASSP 2016, and RETURNN's loss of this name.
+Its name notwithstanding, this is not the triplet hinge max(margin + d(anchor, same) - d(anchor, different), 0) but one
+over pairs, of all rows of a batch of triplets, as RETURNN's loss of this name is. H. Kamper, W. Wang, K. Livescu: Deep
+Convolutional Acoustic Word Embeddings Using Word-Pair Side Information, ICASSP 2016.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from seqtrain.losses.frames import widened
 from seqtrain.losses.reduction import check_reduction
 from seqtrain.scores import FLOATS, host_integers
 
-__all__ = ["TripletLoss", "triplet", "triplet_loss"]
+__all__ = ["TripletLoss", "pairwise_hinge", "triplet", "triplet_loss"]
 
 _REDUCTIONS = ("sum", "pairs")
 
@@ -91,8 +91,8 @@ def triplet_loss(
 class TripletLoss(torch.nn.Module):
     """`triplet_loss` with its options kept.
 
-    Called with (anchor, same, different, labels); shapes and errors as in `triplet_loss`. By default the loss is divided by
-    the number of pairs within triplets.
+    Called with (anchor, same, different, labels); shapes and errors as in `triplet_loss`. By default the loss is divided
+    by the number of pairs within triplets.
     """
 
     def __init__(self, *, margin: float, reduction: str = "pairs") -> None:
@@ -105,18 +105,20 @@ class TripletLoss(torch.nn.Module):
     def forward(
         self, anchor: torch.Tensor, same: torch.Tensor, different: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        return triplet_loss(
-            anchor, same, different, labels, margin=self.margin, reduction=self.reduction
-        )
+        return triplet_loss(anchor, same, different, labels, margin=self.margin, reduction=self.reduction)
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, reduction={self.reduction!r}"
 
 
 def _pairs(embeddings: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
+    return pairwise_hinge(embeddings, labels[:, None] == labels, margin=margin)
+
+
+def pairwise_hinge(embeddings: torch.Tensor, same: torch.Tensor, *, margin: float) -> torch.Tensor:
+    """The contrastive hinge for embeddings (M, E) and any relation (M, M) bool of what belongs together, unchecked."""
     unit = torch.nn.functional.normalize(widened(embeddings), dim=1, eps=_MIN_LENGTH)
     distances = 1.0 - unit @ unit.t()
-    same = labels[:, None] == labels
     return 0.5 * torch.where(same, distances, (margin - distances).clamp(min=0.0)).sum()
 
 
@@ -137,7 +139,8 @@ def _check_embeddings(embeddings: torch.Tensor, argument: str) -> None:
         )
     if embeddings.dtype not in FLOATS:
         raise DtypeError(
-            f"{argument} must be float16, bfloat16, float32 or float64, got {embeddings.dtype}", argument=argument
+            f"{argument} must be float16, bfloat16, float32 or float64, got {embeddings.dtype}",
+            argument=argument,
         )
     good = torch.isfinite(embeddings).all(dim=1)
     if not bool(good.all()):

@@ -46,7 +46,9 @@ def viterbi_loss(
         As `seqtrain.best_path`.
     """
     check_reduction(reduction, allowed=_REDUCTIONS)
-    detached = scores._replace(values=scores.values.detach()) if isinstance(scores, Packed) else scores.detach()
+    detached = (
+        scores._replace(values=scores.values.detach()) if isinstance(scores, Packed) else scores.detach()
+    )
     path = best_path(detached, lengths, fsa, on_infeasible=on_infeasible, infeasible=infeasible)
     rows, frames = frames_of(scores, lengths)
     labels = path.labels[:, : frames.limit][torch.arange(frames.limit) < frames.lengths[:, None]]

@@ -188,7 +188,7 @@ def check_module(module: torch.nn.Module, criterion: Criterion, example: Example
     assert repr(module) == text
     assert not list(module.parameters())
     assert module.state_dict() == {}
-    with pytest.raises(ArgumentError, match="must be one of 'per_frame', 'none', .*, got 'mean'") as caught:
+    with pytest.raises(ArgumentError, match=r"must be one of 'per_frame', 'none', .*, got 'mean'") as caught:
         type(module)(reduction="mean")
     assert caught.value.argument == "reduction"
 
@@ -219,7 +219,9 @@ def bad_arguments(name: str, example: Example, *, dense: bool) -> Iterator[Bad]:
     yield Bad({"lengths": torch.tensor([3.0, 2.0])}, DtypeError, "lengths", "an integer tensor, got")
     yield Bad({"lengths": torch.tensor([3])}, ShapeError, "lengths", r"shape \(2\), got \(1,\)")
     yield Bad({"reduction": "targets"}, ArgumentError, "reduction", "got 'targets'")
-    yield Bad({"targets": targets[:, :2]}, ShapeError, "targets", r"targets must have shape \(2, 3.*got \(2, 2")
+    yield Bad(
+        {"targets": targets[:, :2]}, ShapeError, "targets", r"targets must have shape \(2, 3.*got \(2, 2"
+    )
     yield Bad({"targets": None}, DtypeError, "targets", r"targets must be a torch\.Tensor, got NoneType")
     if dense:
         holed = targets.clone()

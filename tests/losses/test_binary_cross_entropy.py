@@ -71,9 +71,7 @@ def test_module() -> None:
     text = "BinaryCrossEntropyLoss(pos_weight=None, reduction='batch')"
     check_module(BinaryCrossEntropyLoss(), binary_cross_entropy, EXAMPLE, text)
     weighted = BinaryCrossEntropyLoss(pos_weight=2.0, reduction="frames")
-    assert torch.equal(
-        weighted(*EXAMPLE), binary_cross_entropy(*EXAMPLE, pos_weight=2.0, reduction="frames")
-    )
+    assert torch.equal(weighted(*EXAMPLE), binary_cross_entropy(*EXAMPLE, pos_weight=2.0, reduction="frames"))
 
 
 ABOVE, BELOW, AT_THE_END = (EXAMPLE.targets.clone() for _ in range(3))
@@ -85,7 +83,9 @@ ABOVE[1, 0, 3], BELOW[0, 2, 1], AT_THE_END[1, 2, 0] = 1.5, -0.25, 7.0
     [
         *bad_arguments("logits", EXAMPLE, dense=True),
         Bad({"targets": ABOVE}, ArgumentError, "targets", r"of utterance 1 hold 1\.5 at frame 0: .*\[0, 1\]"),
-        Bad({"targets": BELOW}, ArgumentError, "targets", r"of utterance 0 hold -0\.25 at frame 2: they must"),
+        Bad(
+            {"targets": BELOW}, ArgumentError, "targets", r"of utterance 0 hold -0\.25 at frame 2: they must"
+        ),
         Bad({"targets": ABOVE.int()}, DtypeError, "targets", r"not torch\.int32"),
         Bad({"pos_weight": 0.0}, ArgumentError, "pos_weight", r"must be positive and finite, got 0\.0"),
         Bad({"pos_weight": torch.nan}, ArgumentError, "pos_weight", "must be positive and finite, got nan"),

@@ -81,7 +81,8 @@ def formula(
             )
             wanted = density.exp() / density.exp().sum(dim=1, keepdim=True)
         elif label_smoothing:
-            wanted = torch.where(at_target, 1.0 - label_smoothing, label_smoothing / (size - 1)).double()
+            elsewhere = torch.full_like(scores, label_smoothing / (size - 1))
+            wanted = torch.where(at_target, 1.0 - label_smoothing, elsewhere)
         else:
             wanted = at_target.double()
     losses = -(wanted * log_probs).sum(dim=1)
@@ -129,7 +130,12 @@ def test_dense(seed: int, dtype: torch.dtype, layout: str, input: str, subtract_
     ),
 )  # fmt: skip
 def test_smoothing(
-    seed: int, dtype: torch.dtype, layout: str, input: str, subtract_entropy: bool, distribution: dict[str, float]
+    seed: int,
+    dtype: torch.dtype,
+    layout: str,
+    input: str,
+    subtract_entropy: bool,
+    distribution: dict[str, float],
 ) -> None:
     check(seed, dtype, layout, labels, input=input, subtract_entropy=subtract_entropy, **distribution)
 
@@ -150,7 +156,14 @@ def test_focus(
     upper_bound: float | None,
 ) -> None:
     check(
-        seed, dtype, layout, labels, input=input, focal_factor=focal_factor, upper_bound=upper_bound, **distribution
+        seed,
+        dtype,
+        layout,
+        labels,
+        input=input,
+        focal_factor=focal_factor,
+        upper_bound=upper_bound,
+        **distribution,
     )
 
 
@@ -265,7 +278,8 @@ def test_rounding_above_a_probability_of_one(input: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"label_smoothing": 0.1}, {"focal_factor": 0.5}, {"label_smoothing": 0.1, "focal_factor": 2.0}]
+    "options",
+    [{}, {"label_smoothing": 0.1}, {"focal_factor": 0.5}, {"label_smoothing": 0.1, "focal_factor": 2.0}],
 )
 @pytest.mark.parametrize(
     ("input", "scores"),
@@ -355,7 +369,7 @@ def bad(argument: str, message: str, **changes: Any) -> Bad:
     [
         *bad_arguments("scores", EXAMPLE, dense=False),
         *(
-            case._replace(changes={"scores": EXAMPLE.scores, "targets": DENSE} | case.changes)
+            case._replace(changes={"targets": DENSE} | case.changes)
             for case in bad_arguments("scores", EXAMPLE._replace(targets=DENSE), dense=True)
         ),
         bad("input", "input must be one of 'logits', 'log_probs', 'probs', got 'prob'", input="prob"),
@@ -414,7 +428,13 @@ def test_a_label_that_is_no_column(label: int) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"input": "prob"}, {"label_smoothing": 2.0}, {"focal_factor": -1.0}, {"upper_bound": -1.0}, {"min_prob": 0.1}],
+    [
+        {"input": "prob"},
+        {"label_smoothing": 2.0},
+        {"focal_factor": -1.0},
+        {"upper_bound": -1.0},
+        {"min_prob": 0.1},
+    ],
 )
 def test_the_modules_options_are_checked(options: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError) as caught:

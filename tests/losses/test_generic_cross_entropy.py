@@ -52,7 +52,9 @@ def test_of_exponentials_it_is_cross_entropy(scale: float) -> None:
     scores[0, 0] = 88.0
     logits = scores.requires_grad_()
     targets = EXAMPLE.targets
-    (found,) = torch.autograd.grad(generic_cross_entropy(logits.exp(), targets, EXAMPLE.lengths).sum(), logits)
+    (found,) = torch.autograd.grad(
+        generic_cross_entropy(logits.exp(), targets, EXAMPLE.lengths).sum(), logits
+    )
     (wanted,) = torch.autograd.grad(cross_entropy(logits, targets, EXAMPLE.lengths).sum(), logits)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
@@ -89,7 +91,12 @@ NEGATIVE[1, 1, 2], ZERO[0, 1] = -0.5, 0.0
     "bad",
     [
         *bad_arguments("values", EXAMPLE, dense=False),
-        Bad({"scores": NEGATIVE}, ArgumentError, "values", r"of utterance 1 hold -0\.5 at frame 1: they must not"),
+        Bad(
+            {"scores": NEGATIVE},
+            ArgumentError,
+            "values",
+            r"of utterance 1 hold -0\.5 at frame 1: they must not",
+        ),
         Bad({"scores": ZERO}, ArgumentError, "values", "values of utterance 0 are all 0 at frame 1"),
         Bad({"targets": torch.full((2, 3), 4)}, LabelError, "targets", "of utterance 0 hold 4 at frame 0"),
     ],

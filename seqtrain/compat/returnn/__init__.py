@@ -1,7 +1,8 @@
 """RETURNN's losses by its own configuration: `build_loss` takes a layer dict and gives the numbers that RETURNN gives.
 
-    loss = seqtrain.compat.returnn.build_loss({"class": "softmax", "loss": "ce", "loss_opts": {"focal_loss_factor": 2.0}})
-    result = loss(logits, lengths, targets)   # value, error, norm_factor, objective
+    layer = {"class": "softmax", "loss": "ce", "loss_opts": {"focal_loss_factor": 2.0}}
+    loss = seqtrain.compat.returnn.build_loss(layer)
+    result = loss(logits, lengths, targets)  # value, error, norm_factor, objective
     result.objective.backward()
 
 Quirks are kept; the table in docs/returnn.md says which, and what to use natively instead.

@@ -26,7 +26,7 @@ class ReturnnEdges(NamedTuple):
 
 
 def _sequence_edges(labels: list[int], blank: int, label_loop: bool) -> list[tuple[int, int, int]]:
-    """Edges of one sequence. States: 2u after u labels, 2u + 1 label u; then a sink for what is forbidden, and the end."""
+    """Edges of one sequence. States: 2u after u labels, 2u + 1 label u; a sink for what is forbidden; the end."""
     count = len(labels)
     sink, end = 2 * count + 1, 2 * count + 2
     last = {2 * count} | ({2 * count - 1} if count else set())
@@ -57,7 +57,7 @@ def ctc_edges(
     targets: torch.Tensor, target_lengths: torch.Tensor, *, blank: int, label_loop: bool = True
 ) -> ReturnnEdges:
     """The automata of `get_ctc_fsa_fast_bw` for targets (B, U) and their lengths (B,), with all its places."""
-    batch, longest = targets.shape
+    longest = targets.shape[1]
     places, states = 5 * (longest - 1) + 10, 2 * longest + 3
     rows: list[tuple[int, int, int, int]] = []
     weights: list[float] = []

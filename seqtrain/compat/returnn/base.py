@@ -26,8 +26,8 @@ class LossResult(NamedTuple):
             Unreduced: (N,) packed frames, (B · T,) with use_flatten_frames off, or (B,) for a sequence loss.
         error: likewise, None for a loss without.
         norm_factor: scalar; value · norm_factor and error · norm_factor are what RETURNN reports.
-        objective: value · scale (· norm_factor with use_normalized_loss), what is minimized; None for scale 0 or without a
-            value.
+        objective: value · scale (· norm_factor with use_normalized_loss), what is minimized; None for scale 0 or
+            without a value.
     """
 
     value: torch.Tensor | None
@@ -88,7 +88,9 @@ class Batch:
         """(N, F) of dense targets."""
         targets = self.required_targets()
         if not targets.is_floating_point():
-            raise DtypeError(f"targets must be dense (floating-point), got {targets.dtype}", argument="targets")
+            raise DtypeError(
+                f"targets must be dense (floating-point), got {targets.dtype}", argument="targets"
+            )
         rows = self.frames.select(targets, "targets", num_features)
         self.frames.check_finite(rows, "targets")
         return rows
@@ -100,7 +102,8 @@ class Batch:
             raise DtypeError(f"targets must be integer labels, got {targets.dtype}", argument="targets")
         if self.target_lengths is None or targets.dim() != 2:
             raise ShapeError(
-                f"targets must be (B, U) with target_lengths, got shape {tuple(targets.shape)}", argument="targets"
+                f"targets must be (B, U) with target_lengths, got shape {tuple(targets.shape)}",
+                argument="targets",
             )
         return targets, self.target_lengths
 
@@ -183,7 +186,7 @@ class ReturnnLoss(torch.nn.Module, ABC):
         return (scores.argmax(-1) != labels).to(torch.float32)
 
     def norm_factor(self, batch: Batch) -> torch.Tensor:
-        """1 / the number of target frames or labels; of output frames without targets; of sequences without a time axis."""
+        """1 / the number of target labels; without targets of output frames; without a time axis of sequences."""
         custom: float | Callable[..., Any] | None = self.option("custom_norm_factor")
         if callable(custom):
             return torch.as_tensor(custom(self=self, output=batch.layer.output, layer=batch.layer))
@@ -227,8 +230,8 @@ class ReturnnLoss(torch.nn.Module, ABC):
         """Value, error, norm factor and objective of a batch.
 
         Args:
-            layer: what goes into the layer's activation (its output where it has none), batch first: (B, T, V), or (B, V)
-                or (B,) without a time axis; or a `LayerOutput`.
+            layer: what goes into the layer's activation (its output where it has none), batch first: (B, T, V), or
+                (B, V) or (B,) without a time axis; or a `LayerOutput`.
             lengths: (B,) int frames; None: no time axis.
             targets: (B, T) or (B, U) int labels, or (B, T, F) float; without a time axis (B,), (B, F).
             target_lengths: (B,) int; None: the lengths, where the targets have a time axis.
@@ -247,9 +250,7 @@ class ReturnnLoss(torch.nn.Module, ABC):
         if reduce:
             value, error = (part if part is None else part.sum() for part in (value, error))
         if self.settings.only_on_eval and train:
-            value, error = (
-                part if part is None else torch.zeros_like(part, requires_grad=False) for part in (value, error)
-            )
+            value, error = (part if part is None else torch.zeros_like(part) for part in (value, error))
         norm_factor = self.norm_factor(batch)
         scale = float(self.option("scale"))
         objective = None

@@ -32,7 +32,10 @@ class BinaryCrossEntropy(ReturnnLoss):
         rows, targets = self._rows(batch)
         weight = self.option("pos_weight")
         losses = torch.nn.functional.binary_cross_entropy_with_logits(
-            rows, targets, pos_weight=None if weight is None else rows.new_tensor(float(weight)), reduction="none"
+            rows,
+            targets,
+            pos_weight=None if weight is None else rows.new_tensor(float(weight)),
+            reduction="none",
         )
         return losses / rows.shape[-1]
 

@@ -37,8 +37,8 @@ class Bleu(SequenceLoss):
     class_name = "bleu"
     native = "`sentence_bleu`"
     notes = (
-        "An order without n-grams counts as precision 1 (short hypotheses profit), and a hypothesis without any match is "
-        "smoothed; natively it is sacrebleu's sentence BLEU with effective order.",
+        "An order without n-grams counts as precision 1 (short hypotheses profit), and a hypothesis without any "
+        "match is smoothed; natively it is sacrebleu's sentence BLEU with effective order.",
         "The norm factor is 1 / the reference labels, which makes no mean of it: set custom_norm_factor.",
     )
 
@@ -50,7 +50,9 @@ class Bleu(SequenceLoss):
         references, reference_lengths = batch.sequence_targets()
         empty = (reference_lengths == 0).nonzero()
         if empty.numel():
-            raise ArgumentError(f"targets[{int(empty[0])}] is empty: there is no BLEU against it", argument="targets")
+            raise ArgumentError(
+                f"targets[{int(empty[0])}] is empty: there is no BLEU against it", argument="targets"
+            )
         return torch.tensor(
             [
                 -_bleu(bleu_statistics(hypothesis[:u].tolist(), reference[:r].tolist(), order=_ORDER))

@@ -27,7 +27,9 @@ class Comparison:
             return
         self.count += 1
         if found is None or expected is None:
-            self.differences.append(f"{name} is {'missing' if found is None else 'there, but not in RETURNN'}")
+            self.differences.append(
+                f"{name} is {'missing' if found is None else 'there, but not in RETURNN'}"
+            )
             return
         mine = found.detach().cpu().double().numpy()
         theirs = np.asarray(expected, dtype=np.float64)

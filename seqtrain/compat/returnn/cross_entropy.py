@@ -28,16 +28,26 @@ class CrossEntropy(ReturnnLoss):
     options = (
         Option("input_type", "prob", "`input=`", "`prob` with a softmax activation means its logits"),
         Option("focal_loss_factor", 0.0, "`focal_factor=`"),
-        Option("label_smoothing", 0.0, "`label_smoothing=`", "RETURNN subtracts the entropy (`subtract_entropy=True`)"),
+        Option(
+            "label_smoothing",
+            0.0,
+            "`label_smoothing=`",
+            "RETURNN subtracts the entropy (`subtract_entropy=True`)",
+        ),
         Option(
             "label_smoothing_gaussian",
             False,
             "`gaussian_stddev=`",
-            "RETURNN's standard deviation is 1 - label_smoothing, its weights don't sum to 1, and its gradient is softmax - q "
-            "all the same; natively they do, and it is exact",
+            "RETURNN's standard deviation is 1 - label_smoothing, its weights don't sum to 1, and its gradient is "
+            "softmax - q all the same; natively they do, and it is exact",
         ),
         Option("debug_dump", False, "", "accepted, prints nothing"),
-        Option("safe_log_opts", None, "`min_prob=`", "{eps, use_fake_grad}: natively the gradient is 0 where clipped"),
+        Option(
+            "safe_log_opts",
+            None,
+            "`min_prob=`",
+            "{eps, use_fake_grad}: natively the gradient is 0 where clipped",
+        ),
         Option("use_fused", True, "`input=`", "off: the probabilities are clipped at 1e-20"),
         Option("fake_upper_bound", None, "`upper_bound=`", "natively the gradient is 0 above it"),
     )
@@ -51,7 +61,8 @@ class CrossEntropy(ReturnnLoss):
         super().__init__(settings)
         if self.option("input_type") not in ("prob", "logits"):
             raise ConfigError(
-                f"input_type must be 'prob' or 'logits', got {self.option('input_type')!r}", key="loss_opts.input_type"
+                f"input_type must be 'prob' or 'logits', got {self.option('input_type')!r}",
+                key="loss_opts.input_type",
             )
 
     def uses_logits(self, layer: LayerOutput) -> bool:
@@ -66,7 +77,9 @@ class CrossEntropy(ReturnnLoss):
     def _safe_log(self, probabilities: torch.Tensor) -> torch.Tensor:
         return safe_log(probabilities, **(self.option("safe_log_opts") or {}))
 
-    def _smoothed(self, labels: torch.Tensor, num_labels: int, like: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def _smoothed(
+        self, labels: torch.Tensor, num_labels: int, like: torch.Tensor
+    ) -> tuple[torch.Tensor, float]:
         """q (N, V) and the entropy that is subtracted."""
         smoothing = float(self.option("label_smoothing"))
         if not 0.0 < smoothing < 1.0 or num_labels < 2:

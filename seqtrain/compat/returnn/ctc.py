@@ -27,7 +27,7 @@ _NATIVE_OPTIONS = (
 
 
 def ctc_logits(layer: LayerOutput, *, in_log_space: bool) -> torch.Tensor:
-    """(B, T, V) what log-softmax is applied to: the output in log space, else the input of softmax or exp, else log output."""
+    """(B, T, V) what log-softmax is applied to: an output in log space, the input of softmax or exp, or log output."""
     x = layer.before_activation
     if in_log_space:
         return layer.output
@@ -53,10 +53,25 @@ class ConnectionistTemporalClassification(SequenceLoss):
     class_name = "ctc"
     native = "`ctc_loss`, `ctc_soft_alignment`"
     options = (
-        Option("target_collapse_repeated", False, "", "equal neighbours in the targets become one (not with use_native)"),
-        Option("auto_clip_target_len", False, "`on_infeasible=`", "cuts targets to the frames - 1 (not with use_native)"),
+        Option(
+            "target_collapse_repeated",
+            False,
+            "",
+            "equal neighbours in the targets become one (not with use_native)",
+        ),
+        Option(
+            "auto_clip_target_len",
+            False,
+            "`on_infeasible=`",
+            "cuts targets to the frames - 1 (not with use_native)",
+        ),
         Option("output_in_log_space", False, "`normalize=`"),
-        Option("beam_width", 100, "`decoding.ctc_prefix_beam`", "of the error in evaluation; in training it is greedy"),
+        Option(
+            "beam_width",
+            100,
+            "`decoding.ctc_prefix_beam`",
+            "of the error in evaluation; in training it is greedy",
+        ),
         Option(
             "ctc_opts",
             None,
@@ -68,12 +83,13 @@ class ConnectionistTemporalClassification(SequenceLoss):
     )
     notes = (
         "The blank is the last label; natively `blank=` says, 0 by default.",
-        "use_native: a sequence without a path has the loss 0 and the gradient softmax, a pull to uniform; use_viterbi and "
-        "TensorFlow's op: inf and softmax (- one-hot 0). Natively it is named, or masked, or inf with gradient 0.",
-        "TensorFlow's op fails for an empty target and for more labels than frames; here the former has the loss of all "
-        "blanks, and the latter raises InfeasibleError.",
-        "grad_wrt_softmax_in=False with logits_normalize=True, and True with False, give gradients of neither; natively the "
-        "gradient is always exact.",
+        "use_native: a sequence without a path has the loss 0 and the gradient softmax, a pull to uniform; "
+        "use_viterbi and TensorFlow's op: inf and softmax (- one-hot 0). Natively it is named, or masked, or inf "
+        "with gradient 0.",
+        "TensorFlow's op fails for an empty target and for more labels than frames; here the former has the loss of "
+        "all blanks, and the latter raises InfeasibleError.",
+        "grad_wrt_softmax_in=False with logits_normalize=True, and True with False, give gradients of neither; "
+        "natively the gradient is always exact.",
     )
 
     def __init__(self, settings: Settings) -> None:
@@ -100,7 +116,9 @@ class ConnectionistTemporalClassification(SequenceLoss):
         self.collapse_in_op = bool(given.get("preprocess_collapse_repeated", False))
         self.ignore_longer = bool(given.get("ignore_longer_outputs_than_inputs", False))
         zero = given.get("zero_infinity", settings.config.get("tf_native_ctc_zero_infinity"))
-        self.zero_infinity = int(settings.config.get("behavior_version", 0)) >= 30 if zero is None else bool(zero)
+        self.zero_infinity = (
+            int(settings.config.get("behavior_version", 0)) >= 30 if zero is None else bool(zero)
+        )
 
     def _logits(self, layer: LayerOutput) -> torch.Tensor:
         return ctc_logits(layer, in_log_space=bool(self.option("output_in_log_space")))
@@ -109,7 +127,9 @@ class ConnectionistTemporalClassification(SequenceLoss):
         """Targets (B, U) and lengths, collapsed and clipped as the options say where `changed`."""
         targets, target_lengths = batch.sequence_targets()
         frames = batch.frames.lengths.tolist()
-        sequences = [row[:count].tolist() for row, count in zip(targets, target_lengths.tolist(), strict=True)]
+        sequences = [
+            row[:count].tolist() for row, count in zip(targets, target_lengths.tolist(), strict=True)
+        ]
         if changed and self.option("auto_clip_target_len"):
             sequences = [labels[: max(t - 1, 0)] for labels, t in zip(sequences, frames, strict=True)]
         if changed and self.option("target_collapse_repeated"):

@@ -37,7 +37,12 @@ class EditDistance(SequenceLoss):
     options = (
         Option("debug_print", False, "", "accepted, prints nothing"),
         Option("label_map", None, "`label_map=`"),
-        Option("ctc_decode", False, "`decoding.ctc_prefix_beam`", "fails in RETURNN with TensorFlow 2; works here"),
+        Option(
+            "ctc_decode",
+            False,
+            "`decoding.ctc_prefix_beam`",
+            "fails in RETURNN with TensorFlow 2; works here",
+        ),
         Option("output_in_log_space", False, "`normalize=`"),
     )
 
@@ -52,9 +57,7 @@ class EditDistance(SequenceLoss):
             hypotheses, lengths = padded_labels(decoded)
         else:
             hypotheses, lengths = hypotheses_of(batch)
-        return edit_distance(
-            hypotheses, targets, lengths, target_lengths, label_map=self._label_map()
-        )
+        return edit_distance(hypotheses, targets, lengths, target_lengths, label_map=self._label_map())
 
     def _label_map(self) -> dict[int, int | None] | None:
         given = self.option("label_map")

@@ -24,7 +24,12 @@ class Expected(SequenceLoss):
         Option("loss", REQUIRED, "`losses`", "{'class': name, …its options}"),
         Option("loss_kind", REQUIRED, "", "'error' or 'value'"),
         Option("norm_scores", True, "`normalize_scores=`"),
-        Option("norm_scores_stop_gradient", True, "`stop_gradient_of_norm=`", "natively False: the exact gradient"),
+        Option(
+            "norm_scores_stop_gradient",
+            True,
+            "`stop_gradient_of_norm=`",
+            "natively False: the exact gradient",
+        ),
         Option("divide_beam_size", True, "`divide_by_hypotheses=`", "natively False"),
         Option("subtract_average_loss", True, "`subtract_mean_loss=`", "natively False"),
         Option("loss_correction_grad_only", False, "`correction_in_gradient_only=`"),
@@ -34,7 +39,9 @@ class Expected(SequenceLoss):
         super().__init__(settings)
         kind = self.option("loss_kind")
         if kind not in ("error", "value"):
-            raise ConfigError(f"loss_kind must be 'error' or 'value', got {kind!r}", key="loss_opts.loss_kind")
+            raise ConfigError(
+                f"loss_kind must be 'error' or 'value', got {kind!r}", key="loss_opts.loss_kind"
+            )
         inner = self.option("loss")
         if not isinstance(inner, dict) or "class" not in inner:
             raise ConfigError(
@@ -68,12 +75,20 @@ class Expected(SequenceLoss):
             targets = batch.targets.repeat_interleave(beam, dim=0)
             lengths = None if batch.target_lengths is None else batch.target_lengths.repeat_interleave(beam)
         result = self.inner(
-            layer, None, targets, lengths, tags=batch.tags, layers=batch.layers, train=batch.train, reduce=False
+            layer,
+            None,
+            targets,
+            lengths,
+            tags=batch.tags,
+            layers=batch.layers,
+            train=batch.train,
+            reduce=False,
         )
         losses = result.error if self.option("loss_kind") == "error" else result.value
         if losses is None or losses.numel() != scores.numel():
             raise ConfigError(
-                f"loss {self.inner.class_name!r} has no {self.option('loss_kind')} for each of {scores.numel()} hypotheses",
+                f"loss {self.inner.class_name!r} has no {self.option('loss_kind')} for each of {scores.numel()} "
+                f"hypotheses",
                 key="loss_opts.loss",
             )
         return expected_loss(

@@ -36,10 +36,9 @@ def evaluate(expression: str, sources: Sequence[torch.Tensor]) -> torch.Tensor:
             return -value(node.operand)
         if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
             return node.value
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "source":
-            if len(node.args) == 1 and isinstance(node.args[0], ast.Constant):
-                index = node.args[0].value
-                if isinstance(index, int) and 0 <= index < len(sources):
+        match node:
+            case ast.Call(func=ast.Name(id="source"), args=[ast.Constant(value=int(index))], keywords=[]):
+                if 0 <= index < len(sources):
                     return sources[index]
         raise ConfigError(
             f"eval {expression!r}: {ast.unparse(node)!r} is no arithmetic of numbers and source(0) … "

@@ -11,8 +11,8 @@ from seqtrain.compat.returnn.sprint import softmax_logits, tags_of
 from seqtrain.errors import ConfigError
 from seqtrain.fsa import FsaBatch
 from seqtrain.losses.error_signal import error_signal_loss
-from seqtrain.losses.frames import widened
 from seqtrain.losses.fast_baum_welch import AutomatonSource
+from seqtrain.losses.frames import widened
 
 __all__ = ["FastBaumWelch", "scaled_automata"]
 
@@ -25,7 +25,8 @@ def scaled_automata(source: AutomatonSource | None, batch: Batch, tdp_scale: flo
     """
     if source is None:
         raise ConfigError(
-            "automata come from an aligner: build_loss(…, aligner=AlignerClient(…))", key="loss_opts.sprint_opts"
+            "automata come from an aligner: build_loss(…, aligner=AlignerClient(…))",
+            key="loss_opts.sprint_opts",
         )
     graphs = source.automata(tags_of(batch))
     return without_weights(graphs) if tdp_scale == 0.0 else graphs.scale_weights(tdp_scale)
@@ -37,8 +38,12 @@ class FastBaumWelch(SequenceLoss):
     class_name = "fast_bw"
     native = "`FastBaumWelchLoss`"
     options = (
-        Option("sprint_opts", REQUIRED, "an aligner", "pass `aligner=` to build_loss instead of an executable"),
-        Option("tdp_scale", 1.0, "`tdp_scale=`", "0 also allows forbidden arcs; natively they stay forbidden"),
+        Option(
+            "sprint_opts", REQUIRED, "an aligner", "pass `aligner=` to build_loss instead of an executable"
+        ),
+        Option(
+            "tdp_scale", 1.0, "`tdp_scale=`", "0 also allows forbidden arcs; natively they stay forbidden"
+        ),
     )
     notes = (
         "A sequence without a path has the loss 0 and the gradient softmax; natively it is named, or masked.",

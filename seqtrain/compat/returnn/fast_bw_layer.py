@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from seqtrain.compat.returnn.automata import staircase
 from seqtrain.compat.returnn.base import Batch
 from seqtrain.compat.returnn.fast_bw import scaled_automata
@@ -25,12 +23,14 @@ _TARGETS = ("ctc", "sprint", "staircase")
 _INPUTS = ("log_prob", "prob")
 
 
-def fast_bw_layer(options: Mapping[str, Any], batch: Batch, *, aligner: AutomatonSource | None = None) -> LayerOutput:
+def fast_bw_layer(
+    options: Mapping[str, Any], batch: Batch, *, aligner: AutomatonSource | None = None
+) -> LayerOutput:
     """The layer's output: posteriors (B, T, V), 0 past the end, with `loss` (B,) the full sum's -log.
 
     Args:
-        options: the layer dict: align_target ("ctc", "sprint" or "staircase"), input_type, tdp_scale, am_scale, min_prob,
-            ctc_opts; others are of no account here.
+        options: the layer dict: align_target ("ctc", "sprint" or "staircase"), input_type, tdp_scale, am_scale,
+            min_prob, ctc_opts; others are of no account here.
         batch: the source layer, with targets for "ctc" and tags for "sprint".
         aligner: where automata for "sprint" come from.
 
@@ -42,7 +42,9 @@ def fast_bw_layer(options: Mapping[str, Any], batch: Batch, *, aligner: Automato
     """
     target, kind = options.get("align_target"), options.get("input_type", "log_prob")
     if target not in _TARGETS:
-        raise ConfigError(f"align_target must be one of {', '.join(_TARGETS)}, got {target!r}", key="align_target")
+        raise ConfigError(
+            f"align_target must be one of {', '.join(_TARGETS)}, got {target!r}", key="align_target"
+        )
     if kind not in _INPUTS:
         raise ConfigError(f"input_type must be one of {', '.join(_INPUTS)}, got {kind!r}", key="input_type")
     layer, lengths = batch.layer, batch.frames.lengths

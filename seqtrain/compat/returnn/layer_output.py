@@ -78,8 +78,8 @@ class LayerOutput:
     """A layer's output.
 
     Attributes:
-        output: (B, T, F), (B, T), (B, F), (B,), or any shape without a time axis; batch first. Integer labels for a sparse
-            layer.
+        output: (B, T, F), (B, T), (B, F), (B,), or any shape without a time axis; batch first. Integer labels for a
+            sparse layer.
         lengths: (B,) int64 frames where there is a time axis (the second), else None.
         activation: RETURNN's name, or None where the layer has none.
         before_activation: what went into it, like the output.
@@ -100,7 +100,11 @@ class LayerOutput:
 
     @classmethod
     def of(
-        cls, before_activation: torch.Tensor, lengths: torch.Tensor | None = None, *, activation: str | None = None
+        cls,
+        before_activation: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        *,
+        activation: str | None = None,
     ) -> LayerOutput:
         """The output of a layer with this activation; lengths (B,) int of any dtype and device.
 

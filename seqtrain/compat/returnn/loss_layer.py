@@ -20,7 +20,8 @@ def loss_layer(
     use_error: bool = False,
     train: bool = True,
 ) -> LayerOutput:
-    """The layer's output: (B, T) float32 values (or errors) of each frame, also of the padding; (B,) without a time axis.
+    """The layer's output: (B, T) float32 values (or errors) of each frame, also of the padding; (B,) without a time
+    axis.
 
     Args:
         loss: built of `loss_` and `loss_opts_`, with use_flatten_frames off. One that gives one number a frame.

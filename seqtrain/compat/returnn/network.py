@@ -77,7 +77,8 @@ class Network:
             kind = layer.get("class")
             if kind not in kinds:
                 raise UnsupportedLayerError(
-                    f"layer {name!r} is of class {kind!r}; known are: {', '.join(sorted(kinds))}", key=f"{name}.class"
+                    f"layer {name!r} is of class {kind!r}; known are: {', '.join(sorted(kinds))}",
+                    key=f"{name}.class",
                 )
             self._outputs[name] = kinds[str(kind)](name, layer)
         return self._outputs[name]
@@ -85,7 +86,9 @@ class Network:
     def build(self, name: str) -> ReturnnLoss:
         """The loss of a layer."""
         activation = self.output(name).activation
-        return build_loss(self._layers[name], activation=activation, aligner=self._aligner, config=self._config)
+        return build_loss(
+            self._layers[name], activation=activation, aligner=self._aligner, config=self._config
+        )
 
     def run(self, name: str, loss: ReturnnLoss, *, reduce: bool = True) -> LossResult:
         """What a layer's loss computes."""
@@ -93,7 +96,7 @@ class Network:
         inner = getattr(loss, "inner", None)
         if targets is None and isinstance(inner, ReturnnLoss):
             targets = self._target(None, inner.needs_target)
-        return loss(
+        return loss.forward(
             self.output(name), None, *targets_of(targets), tags=self._tags, layers=_Lazy(self), train=self._train,
             reduce=reduce,
         )  # fmt: skip
@@ -123,7 +126,9 @@ class Network:
 
     def _copy(self, name: str, layer: Mapping[str, Any]) -> LayerOutput:
         (source,) = self._sources(layer)
-        return source if "copy_output_loss_from_source_idx" in layer else dataclasses.replace(source, loss=None)
+        return (
+            source if "copy_output_loss_from_source_idx" in layer else dataclasses.replace(source, loss=None)
+        )
 
     def _linear(self, name: str, layer: Mapping[str, Any]) -> LayerOutput:
         (source,) = self._sources(layer)

@@ -31,7 +31,9 @@ class Option:
 
 
 COMMON = (
-    Option("use_flatten_frames", True, "`Packed` or padded scores", "changes numbers of `reduce=False` alone"),
+    Option(
+        "use_flatten_frames", True, "`Packed` or padded scores", "changes numbers of `reduce=False` alone"
+    ),
     Option("use_normalized_loss", False, "`reduction=`", "multiplies the objective by the norm factor"),
     Option("custom_norm_factor", None, "divide by hand", "a float, or a function of the batch"),
     Option("custom_inv_norm_factor", None, "divide by hand", "name of a layer: 1 / the sum of its output"),

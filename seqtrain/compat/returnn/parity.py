@@ -1,7 +1,9 @@
-"""Runs recorded cases of RETURNN's losses through `build_loss`, and compares value, error, norm factor, objective, gradients.
+"""Runs recorded cases of RETURNN's losses through `build_loss`, and compares value, error, norm factor, objective,
+gradients.
 
-A folder of cases has `index.json` (`cases`: by name the network, the loss, notes) and a file `<name>.npz` for each, with the
-arrays that were fed (`in_…`) and that RETURNN computed. Cases that RETURNN itself failed on hold no numbers and aren't run.
+A folder of cases has `index.json` (`cases`: by name the network, the loss, notes) and a file `<name>.npz` for each,
+with the arrays that were fed (`in_…`) and that RETURNN computed. Cases that RETURNN itself failed on hold no numbers
+and aren't run.
 """
 
 from __future__ import annotations
@@ -182,7 +184,9 @@ def _run_layer(case: Mapping[str, Any], arrays: Arrays, comparison: Comparison) 
     net, notes = case["net"], case.get("notes", "")
     leaves: dict[str, torch.Tensor] = {}
     data: dict[str, LayerOutput] = {}
-    for key in (key.removeprefix("in_") for key in arrays if key.startswith("in_") and not key.endswith("_len")):
+    for key in (
+        key.removeprefix("in_") for key in arrays if key.startswith("in_") and not key.endswith("_len")
+    ):
         if arrays[f"in_{key}"].dtype.kind == "U":
             continue
         tensor = _tensor(arrays, f"in_{key}")
@@ -215,7 +219,9 @@ def _run_layer(case: Mapping[str, Any], arrays: Arrays, comparison: Comparison) 
         comparison.add("loss of the layer", layer.loss, arrays["extra_fast_bw_layer_output_loss_B"])
     if "extra_soft_align" in arrays and isinstance(loss, ConnectionistTemporalClassification):
         batch = network.batch(network.output(name), network.output("classes"))
-        comparison.add("soft alignment", loss.soft_alignment(batch).transpose(0, 1), arrays["extra_soft_align"])
+        comparison.add(
+            "soft alignment", loss.soft_alignment(batch).transpose(0, 1), arrays["extra_soft_align"]
+        )
 
 
 def _replay(loss: Sampling, arrays: Arrays) -> None:
@@ -301,7 +307,9 @@ def _run_sampler(case: Mapping[str, Any], arrays: Arrays, comparison: Comparison
             tries = _tries(sampler.probabilities, recorded, classes.shape[0])
             sample = Sample(classes, tries)
             where = f"{name}, draw {draw}"
-            comparison.add(f"{where}, true classes", sampler.expected_counts(sample, everything), recorded.numpy())
+            comparison.add(
+                f"{where}, true classes", sampler.expected_counts(sample, everything), recorded.numpy()
+            )
             comparison.add(
                 f"{where}, sampled classes",
                 sampler.expected_counts(sample, classes),

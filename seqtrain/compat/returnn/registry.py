@@ -41,7 +41,9 @@ CLASSES: dict[str, type[ReturnnLoss]] = {
 ALIASES = {"sse_sigmoid": "bin_ce"}
 
 
-def _build(name: Any, options: Mapping[str, Any], settings: Settings, *, key: str = "loss_opts") -> ReturnnLoss:
+def _build(
+    name: Any, options: Mapping[str, Any], settings: Settings, *, key: str = "loss_opts"
+) -> ReturnnLoss:
     kind = CLASSES.get(ALIASES.get(name, name)) if isinstance(name, str) else None
     if kind is None:
         raise ConfigError(
@@ -58,7 +60,8 @@ def _scaled(layer: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]
     scale = layer["loss_scale"]
     if options.get("scale", scale) != scale:
         raise ConfigError(
-            f"loss_scale is {scale}, but loss_opts says scale {options['scale']}: give one of them", key="loss_scale"
+            f"loss_scale is {scale}, but loss_opts says scale {options['scale']}: give one of them",
+            key="loss_scale",
         )
     return {**options, "scale": scale}
 
@@ -73,7 +76,8 @@ def build_loss(
     """The loss that a RETURNN layer dict configures.
 
     Args:
-        layer: `loss`, `loss_opts`, `loss_scale`, `activation`, `only_on_eval`; of a layer of class "loss" without a loss
+        layer: `loss`, `loss_opts`, `loss_scale`, `activation`, `only_on_eval`; of a layer of class "loss" without a
+            loss
             of its own: `loss_` and `loss_opts_`. Other keys are of no account here.
         activation: the layer's, where the dict doesn't say, as for a copy of a softmax layer.
         aligner: automata or error signals for names of sequences (an `AlignerClient`), for "sprint" and "fast_bw".

@@ -17,6 +17,7 @@ from seqtrain.losses.samplers import (
     FixedUnigramSampler,
     LearnedUnigramSampler,
     LogUniformSampler,
+    Sample,
     Sampler,
     UniformSampler,
 )
@@ -36,7 +37,8 @@ def _fixed_unigram(num_labels: int, arguments: Mapping[str, Any]) -> FixedUnigra
             )
     if arguments.get("num_shards", 1) != 1 or arguments.get("shard", 0) != 0:
         raise ConfigError(
-            "sampler_args: one shard alone is supported (num_shards=1, shard=0)", key="loss_opts.sampler_args.num_shards"
+            "sampler_args: one shard alone is supported (num_shards=1, shard=0)",
+            key="loss_opts.sampler_args.num_shards",
         )
     if ("unigrams" in arguments) == ("vocab_file" in arguments):
         raise ConfigError(
@@ -61,9 +63,36 @@ def _fixed_unigram(num_labels: int, arguments: Mapping[str, Any]) -> FixedUnigra
 _SAMPLERS: dict[str, Callable[[int, Mapping[str, Any]], Sampler]] = {
     "log_uniform": lambda num_labels, _: LogUniformSampler(num_labels),
     "uniform": lambda num_labels, _: UniformSampler(num_labels),
-    "learned_unigram": lambda num_labels, _: LearnedUnigramSampler(num_labels),
+    "learned_unigram": lambda num_labels, arguments: _OnePerSplit(
+        [LearnedUnigramSampler(num_labels) for _ in range(arguments["num_splits"])]
+    ),
     "fixed_unigram": _fixed_unigram,
 }
+
+
+class _OnePerSplit(torch.nn.Module):
+    """Samplers that take turns: one for each split of a batch."""
+
+    def __init__(self, samplers: list[LearnedUnigramSampler]) -> None:
+        super().__init__()
+        self.samplers = torch.nn.ModuleList(samplers)
+        self._turn = -1
+
+    def _current(self) -> LearnedUnigramSampler:
+        sampler = self.samplers[self._turn]
+        if not isinstance(sampler, LearnedUnigramSampler):
+            raise TypeError(f"a learned unigram became {type(sampler).__name__}")
+        return sampler
+
+    def sample(self, num_sampled: int, *, generator: torch.Generator | None = None) -> Sample:
+        self._turn = (self._turn + 1) % len(self.samplers)
+        return self._current().sample(num_sampled, generator=generator)
+
+    def expected_counts(self, sample: Sample, classes: torch.Tensor) -> torch.Tensor:
+        return self._current().expected_counts(sample, classes)
+
+    def observe(self, labels: torch.Tensor) -> None:
+        self._current().observe(labels)
 
 
 class Sampling(ReturnnLoss):
@@ -76,12 +105,26 @@ class Sampling(ReturnnLoss):
     native = "`sampled_softmax`, `noise_contrastive`"
     options = (
         Option("num_sampled", 128, "`num_sampled=`"),
-        Option("num_splits", 1, "`num_splits=`", "a learned unigram is one for all splits; in RETURNN each has its own"),
-        Option("sampler", "log_uniform", "`sampler=`", "uniform, log_uniform, learned_unigram or fixed_unigram"),
+        Option(
+            "num_splits",
+            1,
+            "`num_splits=`",
+            "each split has a learned unigram of its own; natively it is one for all",
+        ),
+        Option(
+            "sampler", "log_uniform", "`sampler=`", "uniform, log_uniform, learned_unigram or fixed_unigram"
+        ),
         Option("nce_loss", False, "`noise_contrastive`"),
         Option("use_full_softmax", False, "`cross_entropy`"),
-        Option("remove_accidental_hits", None, "`remove_accidental_hits=`", "None: True, with nce_loss False"),
-        Option("sampler_args", None, "arguments of the sampler", "of fixed_unigram: " + ", ".join(_SAMPLER_ARGUMENTS)),
+        Option(
+            "remove_accidental_hits", None, "`remove_accidental_hits=`", "None: True, with nce_loss False"
+        ),
+        Option(
+            "sampler_args",
+            None,
+            "arguments of the sampler",
+            "of fixed_unigram: " + ", ".join(_SAMPLER_ARGUMENTS),
+        ),
         Option("nce_log_norm_term", 0.0, "`log_norm=`"),
     )
     notes = (
@@ -102,7 +145,8 @@ class Sampling(ReturnnLoss):
         if self.option("use_full_softmax"):
             if not self.uses_logits(batch.layer):
                 raise ConfigError(
-                    "use_full_softmax needs a layer with the activation softmax", key="loss_opts.use_full_softmax"
+                    "use_full_softmax needs a layer with the activation softmax",
+                    key="loss_opts.use_full_softmax",
                 )
             rows = batch.rows(self.scores(batch.layer)).float()
             return torch.nn.functional.cross_entropy(rows, batch.labels(rows.shape[-1]), reduction="none")
@@ -112,9 +156,11 @@ class Sampling(ReturnnLoss):
                 argument="layer",
             )
         inputs, weight, bias = batch.layer.weights
-        num_labels = weight.shape[0]
+        num_labels, num_splits = weight.shape[0], int(self.option("num_splits"))
         if self.sampler is None:
-            self.sampler = _SAMPLERS[self.option("sampler")](num_labels, self.option("sampler_args") or {})
+            splits = {"num_splits": num_splits} if self.option("sampler") == "learned_unigram" else {}
+            given = self.option("sampler_args") or {}
+            self.sampler = _SAMPLERS[self.option("sampler")](num_labels, {**given, **splits})
         rows = batch.rows(inputs)
         packed = Packed(rows, torch.tensor([0, rows.shape[0]]))
         nce = bool(self.option("nce_loss"))
@@ -122,7 +168,7 @@ class Sampling(ReturnnLoss):
         arguments: dict[str, Any] = {
             "sampler": self.sampler,
             "num_sampled": int(self.option("num_sampled")),
-            "num_splits": int(self.option("num_splits")),
+            "num_splits": num_splits,
             "remove_accidental_hits": not nce if remove is None else bool(remove),
             "reduction": "per_frame",
         }

@@ -20,7 +20,8 @@ def softmax_logits(batch: Batch, name: str) -> torch.Tensor:
     """
     if batch.layer.activation != "softmax" or batch.layer.before_activation is None:
         raise ConfigError(
-            f"loss {name!r} needs a layer with the activation softmax, got {batch.layer.activation!r}", key="activation"
+            f"loss {name!r} needs a layer with the activation softmax, got {batch.layer.activation!r}",
+            key="activation",
         )
     return batch.layer.before_activation
 
@@ -41,7 +42,11 @@ class Sprint(SequenceLoss):
 
     class_name = "sprint"
     native = "`ExternSprintLoss`"
-    options = (Option("sprint_opts", REQUIRED, "an aligner", "pass `aligner=` to build_loss instead of an executable"),)
+    options = (
+        Option(
+            "sprint_opts", REQUIRED, "an aligner", "pass `aligner=` to build_loss instead of an executable"
+        ),
+    )
     notes = ("A sequence that the aligner skips makes the value inf; natively it is named, or masked.",)
     needs_target = False
 
@@ -49,7 +54,8 @@ class Sprint(SequenceLoss):
         logits = softmax_logits(batch, "sprint")
         if self.settings.source is None:
             raise ConfigError(
-                "loss 'sprint' needs an aligner: build_loss(…, aligner=AlignerClient(…))", key="loss_opts.sprint_opts"
+                "loss 'sprint' needs an aligner: build_loss(…, aligner=AlignerClient(…))",
+                key="loss_opts.sprint_opts",
             )
         return extern_sprint_loss(
             logits, batch.frames.lengths, tags_of(batch), self.settings.source, on_infeasible="inf"

@@ -37,7 +37,8 @@ class Triplet(SequenceLoss):
             raise DtypeError(f"targets must be integer labels, got {labels.dtype}", argument="targets")
         if labels.shape != (output.shape[0], 3):
             raise ShapeError(
-                f"targets must be ({output.shape[0]}, 3), labels of anchor, same and different, got {tuple(labels.shape)}",
+                f"targets must be ({output.shape[0]}, 3), labels of anchor, same and different, got "
+                f"{tuple(labels.shape)}",
                 argument="targets",
             )
         rows = batch.rows(output)

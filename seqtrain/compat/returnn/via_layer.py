@@ -20,8 +20,15 @@ class ViaLayer(SequenceLoss):
     native = "`error_signal_loss`"
     options = (
         Option("error_signal_layer", None, "`error_signal=`"),
-        Option("align_layer", None, "`alignment=`", "the signal is output - alignment, whatever the output is"),
-        Option("loss_wrt_to_act_in", False, "`receiver`", "False: the signal reaches the output, and goes on through it"),
+        Option(
+            "align_layer", None, "`alignment=`", "the signal is output - alignment, whatever the output is"
+        ),
+        Option(
+            "loss_wrt_to_act_in",
+            False,
+            "`receiver`",
+            "False: the signal reaches the output, and goes on through it",
+        ),
     )
     notes = (
         "The signal takes no notice of the layer's am_scale, so that it isn't the gradient of the value; natively "
@@ -50,7 +57,10 @@ class ViaLayer(SequenceLoss):
         output = batch.layer.output.detach()
         signal = other.output if align is None else output - other.output.to(output)
         return error_signal_loss(
-            self._receiver(batch.layer), other.loss, batch.frames.lengths, error_signal=signal.to(output.dtype)
+            self._receiver(batch.layer),
+            other.loss,
+            batch.frames.lengths,
+            error_signal=signal.to(output.dtype),
         )
 
     def _receiver(self, layer: LayerOutput) -> torch.Tensor:
