@@ -107,6 +107,13 @@ def test_labels(changes: dict[str, Any], message: str, fields: tuple[int, int, i
         ),
         ({"reduction": "mean"}, ArgumentError, "reduction", "must be one of 'none', 'sum', .*, got 'mean'"),
         ({"tags": ["a"]}, ShapeError, "tags", "tags must name 2 utterances, got 1"),
+        ({"paths": "some"}, ArgumentError, "paths", r"'all' \(their sum\) or 'best', got 'some'"),
+        (
+            {"paths": "best", "gradient_out": SCORES},
+            ArgumentError,
+            "gradient_out",
+            "serves the sum over all paths with label loops alone",
+        ),
         ({"blank": 0.5}, DtypeError, "blank", "blank must be an int, got 0.5"),
     ],
 )
@@ -159,7 +166,7 @@ def test_the_modules_defaults() -> None:
     module = CTCLoss()
     expected = ctc(normalize=True).sum() / 2
     assert torch.equal(module(SCORES, TARGETS, LENGTHS, TARGET_LENGTHS), expected)
-    text = "CTCLoss(blank=0, normalize=True, reduction='batch', on_infeasible='raise')"
+    text = "CTCLoss(blank=0, normalize=True, label_loop=True, paths='all', reduction='batch', on_infeasible='raise')"
     assert repr(module) == text
     assert not list(module.parameters())
     assert module.state_dict() == {}
@@ -175,7 +182,9 @@ def test_the_module_counts_and_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"reduction": "mean"}, {"on_infeasible": "drop"}], ids=["reduction", "on_infeasible"]
+    "options",
+    [{"reduction": "mean"}, {"on_infeasible": "drop"}, {"paths": "some"}],
+    ids=["reduction", "on_infeasible", "paths"],
 )
 def test_options_are_checked_at_construction(options: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError) as caught:

@@ -19,7 +19,7 @@ from seqtrain.errors import ArgumentError, InfeasibleError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch
 from seqtrain.losses import FastBaumWelchLoss, PriorEstimator, fast_baum_welch_loss
 from tests.fsa.strategies import quick
-from tests.ops.examples import offsets_of, packed_rows, random_topology
+from tests.ops.examples import offsets_of, packed_rows, random_ctc_batch, random_topology
 from tests.ops.gradient import scores_gradient
 
 LOG_PRIOR = torch.randn(8, generator=torch.Generator().manual_seed(1)).log_softmax(0)
@@ -137,6 +137,35 @@ def test_packed() -> None:
     assert int(prior.frames) == 2 * int(lengths.sum())
 
 
+def test_a_floor_under_the_probabilities() -> None:
+    """log max(p, floor), with the exact gradient: none where the floor is."""
+    scores, lengths, graphs = random_topology("hmm", 16, dtype=torch.float64)
+    log_probs = scores.log_softmax(-1)
+    floored = log_probs.clamp(min=float(np.log(0.05)))
+    loss, gradient = scores_gradient(
+        lambda x: fast_baum_welch_loss(x, lengths, graphs, am_scale=0.5, min_prob=0.05), log_probs
+    )
+    expected, exact = scores_gradient(
+        lambda x: fast_baum_welch_loss(x, lengths, graphs, am_scale=0.5), floored
+    )
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradient, exact.masked_fill(log_probs < np.log(0.05), 0.0))
+
+
+def test_automata_of_targets() -> None:
+    scores, targets, lengths, target_lengths = random_ctc_batch(17)
+    loss = FastBaumWelchLoss(topology=st.fsa.ctc, reduction="none")
+    expected = fast_baum_welch_loss(scores, lengths, st.fsa.ctc(targets, target_lengths))
+    assert torch.equal(loss(scores, lengths, targets=targets, target_lengths=target_lengths), expected)
+    for arguments in ({}, {"automata": ["a"], "targets": targets}):
+        with pytest.raises(ArgumentError, match=r"pass either automata .* or targets"):
+            loss(scores, lengths, **arguments)
+    for other in (loss, FastBaumWelchLoss()):
+        missing = {} if other is loss else {"target_lengths": target_lengths}
+        with pytest.raises(ArgumentError, match="targets need their target_lengths, and a topology"):
+            other(scores, lengths, targets=targets, **missing)
+
+
 def test_names_lead_to_automata_through_a_source() -> None:
     scores, lengths, graphs = random_topology("hmm", 7)
     source = Source(graphs)
@@ -204,6 +233,8 @@ def test_a_counted_prior_is_not_moved_by_training() -> None:
             "must be one of 'none', 'sum', 'batch', 'frames', got 'targets'",
         ),
         ({"on_infeasible": "skip"}, "on_infeasible", "got 'skip'"),
+        ({"min_prob": 1.0}, "min_prob", r"min_prob must lie in \[0, 1\), got 1.0"),
+        ({"min_prob": -0.1}, "min_prob", r"min_prob must lie in \[0, 1\), got -0.1"),
     ],
 )
 def test_options(options: dict[str, Any], argument: str, message: str) -> None:
@@ -247,5 +278,5 @@ def test_state_and_pickle() -> None:
     fixed = FastBaumWelchLoss(prior=LOG_PRIOR, prior_scale=0.3)
     assert torch.equal(fixed.state_dict()["fixed_log_prior"], LOG_PRIOR)
     assert repr(fixed) == (
-        "FastBaumWelchLoss(am_scale=1.0, tdp_scale=1.0, prior_scale=0.3, reduction='batch', on_infeasible='raise')"
+        "FastBaumWelchLoss(am_scale=1.0, tdp_scale=1.0, prior_scale=0.3, min_prob=0.0, reduction='batch', on_infeasible='raise')"
     )
