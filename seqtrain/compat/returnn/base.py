@@ -12,8 +12,8 @@ import torch
 from seqtrain.compat.returnn.layer_output import LayerOutput
 from seqtrain.compat.returnn.options import Option
 from seqtrain.errors import ArgumentError, ConfigError, DtypeError, ShapeError
-from seqtrain.losses.frames import Frames
-from seqtrain.scores import host_integers
+from seqtrain.losses.frames import Frames, widened
+from seqtrain.scores import Packed, host_integers
 
 __all__ = ["Batch", "LossResult", "ReturnnLoss", "SequenceLoss", "Settings"]
 
@@ -64,6 +64,11 @@ class Batch:
         if selected.is_floating_point():
             self.frames.check_finite(selected, argument, minus_inf=True)
         return selected
+
+    def packed(self, tensor: torch.Tensor, argument: str = "layer output") -> Packed:
+        """The frames that count as packed scores, for a criterion's function."""
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), self.frames.lengths.cumsum(0)])
+        return Packed(widened(self.rows(tensor, argument)), offsets)
 
     def required_targets(self) -> torch.Tensor:
         """The targets.

@@ -149,42 +149,38 @@ class ConnectionistTemporalClassification(SequenceLoss):
         graphs = ctc_automata(
             num_labels, labels, counts, blank=blank, label_loop=self.label_loop, tags=batch.tags
         )
+        infeasible = lengths < graphs.min_length()
+        longer = self._longer_than_frames(batch, counts) if self.paths == "tensorflow" else infeasible
         wide = widened(z.detach())
         normalized = self.paths != "native" or self.logits_normalize
         scores = wide.log_softmax(-1) if normalized else wide
         found = (viterbi if self.paths == "viterbi" else baum_welch)(scores, lengths, graphs)
-        infeasible = lengths < graphs.min_length()
         signal = -found.posteriors
         if self.paths != "native" or self.grad_wrt_softmax_in:
             signal = scores.exp() - found.posteriors
         found = BaumWelch(found.losses, signal)
         if self.paths == "tensorflow":
-            found = self._without_path_in_tensorflow(found, infeasible, lengths, counts, batch)
+            found = _zeroed(found, longer)
+            found = found._replace(losses=found.losses.masked_fill(infeasible & ~longer, torch.inf))
         elif self.zero_infinity:
             found = _zeroed(found, infeasible)
         return error_signal_loss(z, found.losses, lengths, error_signal=found.posteriors.to(z.dtype))
 
-    def _without_path_in_tensorflow(
-        self,
-        found: BaumWelch,
-        infeasible: torch.Tensor,
-        lengths: torch.Tensor,
-        counts: torch.Tensor,
-        batch: Batch,
-    ) -> BaumWelch:
+    def _longer_than_frames(self, batch: Batch, counts: torch.Tensor) -> torch.Tensor:
+        """(B,) whether there are more labels than frames, where that isn't an error."""
+        lengths = batch.frames.lengths
         longer = counts > lengths
         if bool(longer.any()) and not self.ignore_longer:
+            reason = (
+                "more labels than frames (ctc_opts: ignore_longer_outputs_than_inputs gives it the loss 0)"
+            )
             raise InfeasibleError(
                 [
-                    Infeasible(
-                        b, batch.tags[b] if batch.tags is not None else None, int(lengths[b]), int(counts[b]),
-                        "more labels than frames (ctc_opts: ignore_longer_outputs_than_inputs gives it the loss 0)",
-                    )
+                    Infeasible(b, None, int(lengths[b]), int(counts[b]), reason)
                     for b in longer.nonzero().flatten().tolist()
                 ]
-            )  # fmt: skip
-        found = _zeroed(found, longer)
-        return found._replace(losses=found.losses.masked_fill(infeasible & ~longer, torch.inf))
+            ).with_tags(batch.tags)
+        return longer
 
     def error(self, batch: Batch) -> torch.Tensor:
         z = self._logits(batch.layer).detach()

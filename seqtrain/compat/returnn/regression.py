@@ -5,17 +5,11 @@ from __future__ import annotations
 import torch
 
 from seqtrain.compat.returnn.base import Batch, ReturnnLoss
-from seqtrain.losses.frames import widened
 from seqtrain.losses.l1 import l1
 from seqtrain.losses.mean_l1 import mean_l1
 from seqtrain.losses.mse import mse
-from seqtrain.scores import Packed
 
 __all__ = ["L1", "MeanL1", "MeanSquaredError"]
-
-
-def _packed(rows: torch.Tensor) -> Packed:
-    return Packed(rows, torch.tensor([0, rows.shape[0]]))
 
 
 class MeanSquaredError(ReturnnLoss):
@@ -26,9 +20,13 @@ class MeanSquaredError(ReturnnLoss):
     before_softmax = False
 
     def value(self, batch: Batch) -> torch.Tensor:
-        rows = widened(batch.rows(batch.layer.output))
-        targets = batch.dense_rows(rows.shape[-1]) if batch.dense else batch.labels(rows.shape[-1])
-        return mse(_packed(rows), targets, reduction="per_frame")
+        packed = batch.packed(batch.layer.output)
+        targets = (
+            batch.dense_rows(packed.values.shape[-1])
+            if batch.dense
+            else batch.labels(packed.values.shape[-1])
+        )
+        return mse(packed, targets, reduction="per_frame")
 
 
 class MeanL1(ReturnnLoss):
@@ -39,8 +37,8 @@ class MeanL1(ReturnnLoss):
     before_softmax = False
 
     def value(self, batch: Batch) -> torch.Tensor:
-        rows = widened(batch.rows(batch.layer.output))
-        return mean_l1(_packed(rows), batch.dense_rows(rows.shape[-1]), reduction="per_frame")
+        packed = batch.packed(batch.layer.output)
+        return mean_l1(packed, batch.dense_rows(packed.values.shape[-1]), reduction="per_frame")
 
 
 class L1(ReturnnLoss):
@@ -51,5 +49,5 @@ class L1(ReturnnLoss):
     before_softmax = False
 
     def value(self, batch: Batch) -> torch.Tensor:
-        rows = widened(batch.rows(batch.layer.output))
-        return l1(_packed(rows), batch.dense_rows(rows.shape[-1]), reduction="per_frame")
+        packed = batch.packed(batch.layer.output)
+        return l1(packed, batch.dense_rows(packed.values.shape[-1]), reduction="per_frame")

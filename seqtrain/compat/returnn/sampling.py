@@ -21,7 +21,6 @@ from seqtrain.losses.samplers import (
     Sampler,
     UniformSampler,
 )
-from seqtrain.scores import Packed
 
 __all__ = ["Sampling"]
 
@@ -161,8 +160,7 @@ class Sampling(ReturnnLoss):
             splits = {"num_splits": num_splits} if self.option("sampler") == "learned_unigram" else {}
             given = self.option("sampler_args") or {}
             self.sampler = _SAMPLERS[self.option("sampler")](num_labels, {**given, **splits})
-        rows = batch.rows(inputs)
-        packed = Packed(rows, torch.tensor([0, rows.shape[0]]))
+        packed = batch.packed(inputs)
         nce = bool(self.option("nce_loss"))
         remove = self.option("remove_accidental_hits")
         arguments: dict[str, Any] = {
