@@ -11,13 +11,34 @@ from seqtrain.compat.returnn.base import Batch
 from seqtrain.compat.returnn.fast_bw import scaled_automata
 from seqtrain.compat.returnn.full_sum import baum_welch
 from seqtrain.compat.returnn.layer_output import LayerOutput
+from seqtrain.compat.returnn.options import REQUIRED, Option
 from seqtrain.errors import ConfigError
 from seqtrain.fsa import FsaBatch
 from seqtrain.losses.ctc import ctc_automata
 from seqtrain.losses.fast_baum_welch import AutomatonSource
 from seqtrain.losses.frames import widened
 
-__all__ = ["fast_bw_layer"]
+__all__ = ["KEYS", "fast_bw_layer"]
+
+KEYS = (
+    Option("align_target", REQUIRED, "`automata`, `topology=`", "ctc, sprint or staircase"),
+    Option("align_target_key", None, "`targets`"),
+    Option("input_type", "log_prob", "log-probabilities"),
+    Option("ctc_opts", None, "`seqtrain.fsa.ctc`, `rna`", "blank_idx, label_loop (ctc_merge_repeated)"),
+    Option("sprint_opts", None, "an aligner", "pass `aligner=`"),
+    Option(
+        "tdp_scale", 1.0, "`tdp_scale=`", "of automata from an aligner alone; 0 also allows forbidden arcs"
+    ),
+    Option(
+        "am_scale",
+        1.0,
+        "`am_scale=`",
+        "`via_layer`'s signal isn't scaled by it; natively the gradient is exact",
+    ),
+    Option("min_prob", 0.0, "`min_prob=`", "natively the gradient is 0 below it"),
+    Option("staircase_seq_len_source", None, "", "the frames of the source count"),
+)
+"""Keys of the layer."""
 
 _TARGETS = ("ctc", "sprint", "staircase")
 _INPUTS = ("log_prob", "prob")

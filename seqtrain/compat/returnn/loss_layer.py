@@ -6,9 +6,18 @@ import torch
 
 from seqtrain.compat.returnn.base import ReturnnLoss
 from seqtrain.compat.returnn.layer_output import LayerOutput
+from seqtrain.compat.returnn.options import REQUIRED, Option
 from seqtrain.errors import ConfigError
 
-__all__ = ["loss_layer"]
+__all__ = ["KEYS", "loss_layer"]
+
+KEYS = (
+    Option("loss_", REQUIRED, "the criterion's module"),
+    Option("loss_opts_", None, "its options"),
+    Option("target_", None, "`targets`", "None: the default target, where the loss needs one"),
+    Option("use_error", False, "`of='error'`"),
+)
+"""Keys of the layer."""
 
 
 def loss_layer(
