@@ -3,10 +3,10 @@
 With m_n of the hypothesis' c_n n-grams matched, each at most as often as the reference has it, h and r the lengths,
     BLEU = min(1, exp(1 - r / h)) · exp(mean over n of log p_n),   p_n = m_n / c_n,
 the mean over the orders n the hypothesis is long enough for (effective order). An order without a match, while others
-have one, gets p_n = 1 / (2^k c_n), k counting such orders from the lowest (exponential smoothing). These are the numbers
-of sacrebleu (M. Post: A Call for Clarity in Reporting BLEU Scores, WMT 2018), as fractions. K. Papineni, S. Roukos,
-T. Ward, W. Zhu: BLEU: a Method for Automatic Evaluation of Machine Translation, ACL 2002; B. Chen, C. Cherry: A
-Systematic Comparison of Smoothing Techniques for Sentence-Level BLEU, WMT 2014 (method 3).
+have one, gets p_n = 1 / (2^k c_n), k counting such orders from the lowest (exponential smoothing). So does sacrebleu
+(M. Post: A Call for Clarity in Reporting BLEU Scores, WMT 2018), in percent. K. Papineni, S. Roukos, T. Ward, W. Zhu:
+BLEU: a Method for Automatic Evaluation of Machine Translation, ACL 2002; B. Chen, C. Cherry: A Systematic Comparison of
+Smoothing Techniques for Sentence-Level BLEU, WMT 2014 (method 3).
 """
 
 from __future__ import annotations

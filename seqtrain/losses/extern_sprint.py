@@ -30,10 +30,25 @@ class ErrorSignals(NamedTuple):
     Attributes:
         losses: (B,) float; +inf where it skipped the utterance.
         signals: (B, T, V) float, ∂ loss_b / ∂ logits[b]; anything past the end.
+        reasons: for each utterance None, or why it was skipped; empty where the aligner doesn't say.
     """
 
     losses: torch.Tensor
     signals: torch.Tensor
+    reasons: Sequence[str | None] = ()
+
+
+class ErrorSignalAnswer(Protocol):
+    """`ErrorSignals`, or what has the same: a `LossBatch` of the client."""
+
+    @property
+    def losses(self) -> torch.Tensor: ...
+
+    @property
+    def signals(self) -> torch.Tensor: ...
+
+    @property
+    def reasons(self) -> Sequence[str | None]: ...
 
 
 class ErrorSignalSource(Protocol):
@@ -41,7 +56,7 @@ class ErrorSignalSource(Protocol):
 
     def error_signals(
         self, tags: Sequence[str], log_posteriors: torch.Tensor, lengths: torch.Tensor
-    ) -> ErrorSignals:
+    ) -> ErrorSignalAnswer:
         """Losses and signals for (B, T, V) float32 log-posteriors (0 past the end) of the utterances named."""
 
 
@@ -96,7 +111,7 @@ def extern_sprint_loss(
     if bool(skipped.any()) and on_infeasible == "raise":
         raise InfeasibleError(
             [
-                Infeasible(b, tags[b], int(frames.lengths[b]), None, "the aligner skipped it")
+                Infeasible(b, tags[b], int(frames.lengths[b]), None, _reason(answer.reasons, b))
                 for b in skipped.nonzero().flatten().tolist()
             ]
         )
@@ -107,6 +122,11 @@ def extern_sprint_loss(
     signal: Scores = Packed(signals[inside], logits.offsets) if isinstance(logits, Packed) else signals
     values = error_signal_loss(logits, losses, lengths, error_signal=signal)
     return reduce(values, reduction, lengths=frames.lengths)
+
+
+def _reason(reasons: Sequence[str | None], b: int) -> str:
+    known = reasons[b] if b < len(reasons) else None
+    return "the aligner skipped it" + (f" ({known})" if known is not None else "")
 
 
 class ExternSprintLoss(torch.nn.Module):

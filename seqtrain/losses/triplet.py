@@ -91,8 +91,8 @@ def triplet_loss(
 class TripletLoss(torch.nn.Module):
     """`triplet_loss` with its options kept.
 
-    Called with (anchor, same, different, labels); shapes and errors as in `triplet_loss`. By default the loss is divided
-    by the number of pairs within triplets.
+    Called with (anchor, same, different, labels); shapes and errors as in `triplet_loss`. By default the loss is
+    divided by the number of pairs within triplets.
     """
 
     def __init__(self, *, margin: float, reduction: str = "pairs") -> None:

@@ -17,7 +17,7 @@ from tests.losses.frame_examples import arranged, dtypes, layouts, seeds
 from tests.ops.examples import offsets_of
 
 EMBEDDINGS, TARGETS, LENGTHS = torch.randn(2, 3, 6), torch.rand(2, 3, 4), torch.tensor([3, 2])
-OPTIONS = {"embedding_dimension": 3, "num_sources": 2}
+OPTIONS: dict[str, Any] = {"embedding_dimension": 3, "num_sources": 2}
 
 
 def affinities(
@@ -46,7 +46,7 @@ def test_formula(
     options: dict[str, Any] = {"embedding_dimension": embedding_dimension, "num_sources": num_sources}
 
     leaves = [embeddings.clone().requires_grad_(), targets.clone().requires_grad_()]
-    arguments = arranged(*leaves, lengths, layout)
+    arguments = arranged(leaves[0], leaves[1], lengths, layout)
     losses = deep_clustering(*arguments, **options)
     exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
     expected = torch.stack(
@@ -58,12 +58,12 @@ def test_formula(
         ]
     )
     wide = torch.promote_types(dtype, torch.float32)
-    close = {"rtol": 1e-4, "atol": 1e-3} if wide == torch.float32 else {"rtol": 1e-9, "atol": 1e-9}
+    rtol, atol = (1e-4, 1e-3) if wide == torch.float32 else (1e-9, 1e-9)
     assert losses.dtype == wide
-    torch.testing.assert_close(losses.double(), expected, **close)
+    torch.testing.assert_close(losses.double(), expected, rtol=rtol, atol=atol)
     for reduction, divisor in (("sum", 1), ("batch", 3), ("frames", max(int(lengths.sum()), 1))):
-        found = deep_clustering(*arguments, **options, reduction=reduction)
-        torch.testing.assert_close(found.double(), expected.sum() / divisor, **close)
+        reduced = deep_clustering(*arguments, **options, reduction=reduction)
+        torch.testing.assert_close(reduced.double(), expected.sum() / divisor, rtol=rtol, atol=atol)
 
     if not bool(lengths.any()):
         assert not losses.any()
@@ -158,7 +158,12 @@ HOLED[1, 1, 5], HOLED_TARGETS[0, 2, 0] = torch.nan, torch.inf
     ],
 )
 def test_arguments(changes: dict[str, Any], error: type[ArgumentError], argument: str, message: str) -> None:
-    arguments = {"embeddings": EMBEDDINGS, "targets": TARGETS, "lengths": LENGTHS, **OPTIONS} | changes
+    arguments: dict[str, Any] = {
+        "embeddings": EMBEDDINGS,
+        "targets": TARGETS,
+        "lengths": LENGTHS,
+        **OPTIONS,
+    } | changes
     with pytest.raises(error, match=message) as caught:
         deep_clustering(**arguments)
     assert caught.value.argument == argument

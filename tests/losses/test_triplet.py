@@ -40,8 +40,8 @@ def test_formula(seed: int, dtype: torch.dtype, rows: int, margin: float) -> Non
     expected = by_pairs(exact, labels.tolist(), margin)
     wide = torch.promote_types(dtype, torch.float32)
     assert (loss.dtype, loss.shape) == (wide, ())
-    close = {"rtol": 1e-5, "atol": 2e-5} if wide == torch.float32 else {"rtol": 1e-9, "atol": 1e-9}
-    torch.testing.assert_close(loss.double(), expected, **close)
+    close = 2e-5 if wide == torch.float32 else 1e-9
+    torch.testing.assert_close(loss.double(), expected, rtol=close, atol=close)
     once, twice = (torch.autograd.grad(k * loss, embeddings, retain_graph=True)[0] for k in (1.0, 2.0))
     rounding = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2, torch.float32: 1e-4, torch.float64: 1e-8}[dtype]
     if rows:
@@ -94,9 +94,11 @@ def test_an_embedding_of_zero(dtype: torch.dtype) -> None:
 @given(seed=seeds, dtype=dtypes, batch=hs.integers(0, 4), reduction=hs.sampled_from(["sum", "pairs"]))
 def test_of_triplets(seed: int, dtype: torch.dtype, batch: int, reduction: str) -> None:
     generator = torch.Generator().manual_seed(seed)
-    leaves = [torch.randn(batch, 3, generator=generator).to(dtype).requires_grad_() for _ in range(3)]
+    anchor, same, different = leaves = [
+        torch.randn(batch, 3, generator=generator).to(dtype).requires_grad_() for _ in range(3)
+    ]
     labels = torch.randint(0, 3, (batch, 3), generator=generator).int()
-    loss = triplet_loss(*leaves, labels, margin=0.8, reduction=reduction)
+    loss = triplet_loss(anchor, same, different, labels, margin=0.8, reduction=reduction)
     rows = [row for leaf in leaves for row in leaf]
     whole = torch.stack(rows) if rows else torch.zeros(0, 3, dtype=dtype)
     flat = torch.tensor([int(labels[b, k]) for k in range(3) for b in range(batch)], dtype=torch.int64)
