@@ -25,6 +25,7 @@ __all__ = [
     "DeviceError",
     "DivergenceError",
     "DtypeError",
+    "EngineError",
     "FsaError",
     "Infeasible",
     "InfeasibleError",
@@ -33,10 +34,13 @@ __all__ = [
     "MissingDependencyError",
     "NonFiniteScoresError",
     "OutOfVocabularyError",
+    "QuarantinedError",
     "SeqtrainError",
     "ShapeError",
+    "SkippedError",
     "StageError",
     "UnknownSegmentError",
+    "WorkerCrashedError",
 ]
 
 
@@ -201,6 +205,26 @@ class AlignerItemError(AlignerError):
         self.segment = segment
         self.status = status
         self.words = tuple(words)
+
+
+class EngineError(SeqtrainError):
+    """An aligner's engine has nothing for one segment, and the fault isn't the segment's own spelling or words."""
+
+    def __init__(self, message: str, *, segment: str) -> None:
+        super().__init__(message)
+        self.segment = segment
+
+
+class WorkerCrashedError(EngineError):
+    """The engine's process died, hung or answered nonsense while it worked on `segment`; it was started anew."""
+
+
+class QuarantinedError(EngineError):
+    """`segment` has killed its engine's process before, more than once: it isn't tried again."""
+
+
+class SkippedError(EngineError):
+    """The engine worked on `segment` and discarded it, as one without a usable lattice or alignment."""
 
 
 class DataError(SeqtrainError):

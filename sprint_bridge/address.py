@@ -33,8 +33,8 @@ class Address:
     socket: Path | None = None
     private: Path | None = None
 
-    def bind(self, server: grpc.Server) -> Address:
-        """Binds the server; the address with the port that it got.
+    def bind(self, server: grpc.Server, credentials: grpc.ServerCredentials | None = None) -> Address:
+        """Binds the server, a TCP port with `credentials` where there are any; the address with the port that it got.
 
         Raises:
             ConfigError: the address is taken or can't be bound.
@@ -48,7 +48,10 @@ class Address:
                 finally:
                     os.umask(before)
                 return self
-            port = server.add_insecure_port(self.target)
+            if credentials is None:
+                port = server.add_insecure_port(self.target)
+            else:
+                port = server.add_secure_port(self.target, credentials)
         except RuntimeError as error:
             raise ConfigError(f"can't listen on {self.target}: {error}", key="listen") from error
         return Address(f"{self.target.rpartition(':')[0]}:{port}")
@@ -61,13 +64,17 @@ class Address:
             shutil.rmtree(self.private, ignore_errors=True)
 
 
-def resolve_address(listen: str | None) -> Address:
-    """The address for `listen`: `unix:/path`, a loopback `host:port`, or None for a socket in a new
-    directory.
+def resolve_address(listen: str | None, *, tls: bool = False, insecure_loopback: bool = False) -> Address:
+    """The address for `listen`: `unix:/path`, `host:port`, or None for a socket in a new directory.
+
+    Args:
+        listen: the address.
+        tls: whether the server has a certificate, without which it listens on no TCP port.
+        insecure_loopback: allows a loopback port without; every user of the host may call there.
 
     Raises:
-        ConfigError: the path is too long, in a directory that others may write to, or served already; a host
-            that isn't loopback (whoever reaches the port may ask: that needs TLS, which there isn't yet).
+        ConfigError: the path is too long, in a directory that others may write to, or served already; TCP without
+            TLS.
     """
     if listen is None:
         private = Path(tempfile.mkdtemp(prefix="sprint-bridge-"))
@@ -80,10 +87,14 @@ def resolve_address(listen: str | None) -> Address:
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"listen is {listen!r}; it must be unix:/path or host:port", key="listen")
-    if not _is_loopback(host):
+    if not tls and not (insecure_loopback and _is_loopback(host)):
+        advice = (
+            "; a loopback port may go without by insecure_loopback: true, which lets in every user of this host"
+            if _is_loopback(host)
+            else ""
+        )
         raise ConfigError(
-            f"listen is {listen!r}: TCP is for this host only (127.0.0.1, [::1], localhost), for there is no "
-            "TLS yet; use a unix socket, or forward the port through ssh",
+            f"listen is {listen!r}: TCP needs TLS (tls.certificate, tls.key); use that, or a unix socket{advice}",
             key="listen",
         )
     return Address(listen)

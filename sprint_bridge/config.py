@@ -10,6 +10,7 @@ from seqtrain.errors import ArgumentError, ConfigError, MissingDependencyError
 from seqtrain.fsa import Transitions
 from seqtrain.lexicon import CtcTopology, HmmTopology, Topology
 from sprint_bridge.section import Section
+from sprint_bridge.security import Tls
 
 __all__ = ["Limits", "LocalBackendConfig", "ServeConfig", "dump_config", "parse_config", "read_config"]
 
@@ -23,6 +24,9 @@ class Limits:
     max_orthography_length: int = 65536
     max_concurrent_calls: int = 256
     max_request_bytes: int = 16 << 20
+    max_stream_requests: int = 16
+    max_score_bytes: int = 256 << 20
+    max_shared_memory_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ class ServeConfig:
 
     Attributes:
         backend: what stands behind it.
-        listen: `unix:/path` or a loopback `host:port`; None: a unix socket in a new private directory.
+        listen: `unix:/path` or `host:port`; None: a unix socket in a new private directory.
+        tls: certificate of a TCP port, which needs one.
+        tokens: file of the callers' tokens, or None: whoever reaches the address may call.
+        insecure_loopback: allows a TCP port of this host without TLS.
         limits: what a request may ask for.
         threads: that answer calls.
         drain_seconds: that running calls get to end after SIGTERM.
@@ -61,6 +68,9 @@ class ServeConfig:
 
     backend: LocalBackendConfig
     listen: str | None = None
+    tls: Tls | None = None
+    tokens: Path | None = None
+    insecure_loopback: bool = False
     limits: Limits = field(default_factory=Limits)
     threads: int = 4
     drain_seconds: float = 10.0
@@ -104,6 +114,9 @@ def parse_config(values: object, *, folder: Path) -> ServeConfig:
     config = ServeConfig(
         backend=_local(backend),
         listen=root.optional_text("listen"),
+        tls=_tls(root.section("tls")) if "tls" in root else None,
+        tokens=root.optional_path("tokens"),
+        insecure_loopback=root.flag("insecure_loopback", False),
         limits=Limits(
             **{
                 name: limits.integer(name, getattr(default, name), least=1)
@@ -116,6 +129,16 @@ def parse_config(values: object, *, folder: Path) -> ServeConfig:
     limits.finish()
     root.finish()
     return config
+
+
+def _tls(section: Section) -> Tls:
+    tls = Tls(
+        certificate=section.path("certificate"),
+        key=section.path("key"),
+        client_ca=section.optional_path("client_ca"),
+    )
+    section.finish()
+    return tls
 
 
 def _load_yaml(text: str, path: Path) -> object:
@@ -198,6 +221,13 @@ def dump_config(config: ServeConfig) -> dict[str, object]:
     backend = config.backend
     return {
         "listen": config.listen,
+        "tls": None
+        if config.tls is None
+        else {
+            name: None if path is None else str(path.absolute()) for name, path in vars(config.tls).items()
+        },
+        "tokens": None if config.tokens is None else str(config.tokens.absolute()),
+        "insecure_loopback": config.insecure_loopback,
         "backend": {
             "type": "local",
             "lexicon": str(backend.lexicon.absolute()),

@@ -43,7 +43,10 @@ def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int |
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopping.set())
-    server = AlignerServer(listen=config.listen, limits=config.limits, threads=config.threads)
+    server = AlignerServer(
+        listen=config.listen, limits=config.limits, threads=config.threads, tls=config.tls, tokens=config.tokens,
+        insecure_loopback=config.insecure_loopback,
+    )  # fmt: skip
     server.start()
     status = 0
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
+from grpc_reflection.v1alpha import reflection
 
 from seqtrain.aligner.v1 import aligner_pb2_grpc
 from seqtrain.aligner.v1.health import SERVICE
@@ -15,6 +18,7 @@ from seqtrain.errors import ConfigError
 from sprint_bridge.address import Address, resolve_address
 from sprint_bridge.backends.base import Backend
 from sprint_bridge.config import Limits
+from sprint_bridge.security import Tls, TokenCheck, read_tokens
 from sprint_bridge.service import AlignerService
 
 __all__ = ["AlignerServer"]
@@ -30,12 +34,28 @@ class AlignerServer:
         listen: see `resolve_address`.
         limits: what a request may ask for.
         threads: that answer calls.
+        tls: certificate of a TCP port.
+        tokens: file of the callers' tokens; None: whoever reaches the address may call.
+        insecure_loopback: see `resolve_address`.
+        interceptors: that see every call, the first first.
 
     Raises:
-        ConfigError: the address isn't allowed or is taken.
+        ConfigError: the address isn't allowed or is taken; a file of certificates or tokens can't be used.
     """
 
-    def __init__(self, *, listen: str | None = None, limits: Limits | None = None, threads: int = 4) -> None:
+    def __init__(
+        self,
+        *,
+        listen: str | None = None,
+        limits: Limits | None = None,
+        threads: int = 4,
+        tls: Tls | None = None,
+        tokens: Path | None = None,
+        insecure_loopback: bool = False,
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
+    ) -> None:
+        credentials = None if tls is None else tls.credentials()
+        checks = [] if tokens is None else [TokenCheck(read_tokens(tokens))]
         limits = limits if limits is not None else Limits()
         self._service = AlignerService(limits)
         self._health = HealthServicer()
@@ -44,6 +64,7 @@ class AlignerServer:
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aligner")
         self._server = grpc.server(
             self._executor,
+            interceptors=[*interceptors, *checks],
             maximum_concurrent_rpcs=limits.max_concurrent_calls,
             options=[
                 ("grpc.max_receive_message_length", limits.max_request_bytes),
@@ -54,9 +75,11 @@ class AlignerServer:
         )
         aligner_pb2_grpc.add_AlignerServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        address = resolve_address(listen)
+        names = (SERVICE, reflection.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        reflection.enable_server_reflection(names, self._server)
+        address = resolve_address(listen, tls=tls is not None, insecure_loopback=insecure_loopback)
         try:
-            self._address: Address = address.bind(self._server)
+            self._address: Address = address.bind(self._server, credentials)
         except ConfigError:
             address.remove()
             raise
@@ -93,4 +116,5 @@ class AlignerServer:
         self._health.enter_graceful_shutdown()
         self._server.stop(drain_seconds).wait()
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._service.close()
         self._address.remove()

@@ -12,9 +12,20 @@ import numpy as np
 
 from seqtrain.aligner.v1 import aligner_pb2, aligner_pb2_grpc
 from seqtrain.aligner.v1.packed_array import pack
-from seqtrain.errors import OutOfVocabularyError, SeqtrainError, UnknownSegmentError
-from sprint_bridge.backends.base import Backend, Capability, Orthography, Segment
+from seqtrain.errors import (
+    InfeasibleError,
+    OutOfVocabularyError,
+    QuarantinedError,
+    SeqtrainError,
+    SkippedError,
+    UnknownSegmentError,
+    WorkerCrashedError,
+)
+from sprint_bridge.backends.base import Backend, BatchAlignments, Capability, Orthography, Segment
 from sprint_bridge.config import Limits
+from sprint_bridge.refused import RefusedError
+from sprint_bridge.scores import ReceivedScores, ScoreMessage, receive_scores, signal_chunks
+from sprint_bridge.shared_memory import SharedRegions
 
 __all__ = ["AlignerService"]
 
@@ -22,7 +33,19 @@ _CAPABILITIES = {
     Capability.AUTOMATA_BY_SEGMENT: aligner_pb2.CAPABILITY_AUTOMATA_BY_SEGMENT,
     Capability.AUTOMATA_BY_ORTHOGRAPHY: aligner_pb2.CAPABILITY_AUTOMATA_BY_ORTHOGRAPHY,
     Capability.ALIGNMENTS: aligner_pb2.CAPABILITY_ALIGNMENTS,
+    Capability.FORCED_ALIGNMENT: aligner_pb2.CAPABILITY_FORCED_ALIGNMENT,
+    Capability.LOSSES: aligner_pb2.CAPABILITY_LOSSES,
 }
+# The first kind that fits an error says which code the item gets.
+_ITEM_CODES = (
+    (OutOfVocabularyError, aligner_pb2.ITEM_CODE_OUT_OF_VOCABULARY),
+    (UnknownSegmentError, aligner_pb2.ITEM_CODE_UNKNOWN_SEGMENT),
+    (InfeasibleError, aligner_pb2.ITEM_CODE_INFEASIBLE),
+    (WorkerCrashedError, aligner_pb2.ITEM_CODE_CRASHED),
+    (QuarantinedError, aligner_pb2.ITEM_CODE_QUARANTINED),
+    (SkippedError, aligner_pb2.ITEM_CODE_SKIPPED),
+    (SeqtrainError, aligner_pb2.ITEM_CODE_FAILED),
+)
 # Well below the 4 MiB that a client takes in one message by default.
 _LABELS_PER_MESSAGE = 4096
 _FRAMES_PER_MESSAGE = 1 << 18
@@ -37,6 +60,7 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
         self._instance_id = uuid.uuid4().hex
         self._host_id = _host_id()
         self._version = _version()
+        self._regions = SharedRegions(limits.max_shared_memory_bytes)
 
     def GetServerInfo(  # noqa: N802  # the name is the protocol's
         self, request: aligner_pb2.GetServerInfoRequest, context: grpc.ServicerContext
@@ -46,13 +70,19 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
         return aligner_pb2.GetServerInfoResponse(
             server_version=self._version,
             backend=backend.name,
-            capabilities=sorted(_CAPABILITIES[capability] for capability in backend.capabilities),
+            capabilities=sorted(
+                [_CAPABILITIES[capability] for capability in backend.capabilities]
+                + ([aligner_pb2.CAPABILITY_SHARED_MEMORY] if _is_local(context) else [])
+            ),
             limits=aligner_pb2.Limits(
                 max_batch=limits.max_batch,
                 max_name_length=limits.max_name_length,
                 max_orthography_length=limits.max_orthography_length,
                 max_concurrent_calls=limits.max_concurrent_calls,
                 max_request_bytes=limits.max_request_bytes,
+                max_stream_requests=limits.max_stream_requests,
+                max_score_bytes=limits.max_score_bytes,
+                max_shared_memory_bytes=limits.max_shared_memory_bytes,
             ),
             config_digest=backend.config_digest,
             inventory_etag=backend.inventory.etag,
@@ -119,26 +149,82 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
         self._check_batch(len(request.segments), context)
         for index, segment in enumerate(request.segments):
             self._check_name(index, segment, context)
-        answer = backend.alignments(request.segments)
-        begin = 0
-        while begin < len(request.segments):
-            end, frames = begin, 0
-            while end < len(request.segments) and (end == begin or frames < _FRAMES_PER_MESSAGE):
-                frames += len(answer.labels[end])
-                end += 1
-            errors = answer.errors[begin:end]
-            labels = [
-                row for row, error in zip(answer.labels[begin:end], errors, strict=True) if error is None
-            ]
-            yield aligner_pb2.GetAlignmentsResponse(
-                request_id=request.request_id,
-                inventory_etag=backend.inventory.etag,
-                config_digest=backend.config_digest,
-                statuses=[_item_status(error) for error in errors],
-                num_frames=pack(np.array([len(row) for row in labels], dtype=np.int64)),
-                labels=pack(np.concatenate([np.zeros(0, dtype=np.int32), *labels])),
-            )
-            begin = end
+        yield from _alignment_messages(
+            backend.alignments(request.segments), backend, request_id=request.request_id
+        )
+
+    def StreamAutomata(  # noqa: N802  # the name is the protocol's
+        self, request_iterator: Iterator[aligner_pb2.StreamAutomataRequest], context: grpc.ServicerContext
+    ) -> Iterator[aligner_pb2.StreamAutomataResponse]:
+        # One request is read, answered, and only then the next one read: transport holds back a client that is faster.
+        for message in request_iterator:
+            yield aligner_pb2.StreamAutomataResponse(response=self.GetAutomata(message.request, context))
+
+    def Align(  # noqa: N802  # the name is the protocol's
+        self, request_iterator: Iterator[aligner_pb2.AlignRequest], context: grpc.ServicerContext
+    ) -> Iterator[aligner_pb2.AlignResponse]:
+        backend = self._loaded(context)
+        if Capability.FORCED_ALIGNMENT not in backend.capabilities:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the backend {backend.name} aligns no scores")
+        received = self._receive(request_iterator, backend, context)
+        answer = backend.align(received.segments, received.scores)
+        for message in _alignment_messages(answer, backend, request_id=received.request_id):
+            yield aligner_pb2.AlignResponse(response=message)
+
+    def ComputeLosses(  # noqa: N802  # the name is the protocol's
+        self, request_iterator: Iterator[aligner_pb2.ComputeLossesRequest], context: grpc.ServicerContext
+    ) -> Iterator[aligner_pb2.ComputeLossesResponse]:
+        backend = self._loaded(context)
+        if Capability.LOSSES not in backend.capabilities:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the backend {backend.name} has no losses")
+        received = self._receive(request_iterator, backend, context)
+        answer = backend.losses(received.segments, received.scores)
+        # Signals that go into shared memory are there when the header is.
+        messages = signal_chunks(answer.signals, received)
+        written = list(messages) if received.result is not None else messages
+        header = aligner_pb2.LossesHeader(
+            request_id=received.request_id,
+            inventory_etag=backend.inventory.etag,
+            config_digest=backend.config_digest,
+            statuses=[_item_status(error) for error in answer.errors],
+            losses=pack(answer.losses),
+        )
+        yield aligner_pb2.ComputeLossesResponse(header=header)
+        yield from written
+
+    def RegisterSharedMemory(  # noqa: N802  # the name is the protocol's
+        self, request: aligner_pb2.RegisterSharedMemoryRequest, context: grpc.ServicerContext
+    ) -> aligner_pb2.RegisterSharedMemoryResponse:
+        if not _is_local(context):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "shared memory is for clients on a unix socket")
+        try:
+            self._regions.register(request.name, request.bytes)
+        except RefusedError as error:
+            context.abort(error.code, str(error))
+        return aligner_pb2.RegisterSharedMemoryResponse()
+
+    def UnregisterSharedMemory(  # noqa: N802  # the name is the protocol's
+        self, request: aligner_pb2.UnregisterSharedMemoryRequest, context: grpc.ServicerContext
+    ) -> aligner_pb2.UnregisterSharedMemoryResponse:
+        self._regions.unregister(request.name)
+        return aligner_pb2.UnregisterSharedMemoryResponse()
+
+    def close(self) -> None:
+        """Lets go of shared memory, and of the engine."""
+        self._regions.close()
+        if self.backend is not None:
+            self.backend.close()
+
+    def _receive(
+        self, messages: Iterator[ScoreMessage], backend: Backend, context: grpc.ServicerContext
+    ) -> ReceivedScores:
+        try:
+            return receive_scores(
+                messages, limits=self._limits, num_labels=len(backend.inventory), etag=backend.inventory.etag,
+                regions=self._regions,
+            )  # fmt: skip
+        except RefusedError as error:
+            context.abort(error.code, str(error))
 
     def _loaded(self, context: grpc.ServicerContext) -> Backend:
         if self.backend is None:
@@ -178,15 +264,39 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
         return Orthography(item.orthography)
 
 
+def _is_local(context: grpc.ServicerContext) -> bool:
+    """Whether the client came over a unix socket, and so is on this host and allowed to be."""
+    return context.peer().startswith("unix:")
+
+
+def _alignment_messages(
+    answer: BatchAlignments, backend: Backend, *, request_id: int
+) -> Iterator[aligner_pb2.GetAlignmentsResponse]:
+    """The alignments of a batch in messages of a middling size."""
+    begin, count = 0, len(answer.labels)
+    while begin < count:
+        end, frames = begin, 0
+        while end < count and (end == begin or frames < _FRAMES_PER_MESSAGE):
+            frames += len(answer.labels[end])
+            end += 1
+        errors = answer.errors[begin:end]
+        labels = [row for row, error in zip(answer.labels[begin:end], errors, strict=True) if error is None]
+        yield aligner_pb2.GetAlignmentsResponse(
+            request_id=request_id,
+            inventory_etag=backend.inventory.etag,
+            config_digest=backend.config_digest,
+            statuses=[_item_status(error) for error in errors],
+            num_frames=pack(np.array([len(row) for row in labels], dtype=np.int64)),
+            labels=pack(np.concatenate([np.zeros(0, dtype=np.int32), *labels])),
+        )
+        begin = end
+
+
 def _item_status(error: SeqtrainError | None) -> aligner_pb2.ItemStatus:
     if error is None:
         return aligner_pb2.ItemStatus(code=aligner_pb2.ITEM_CODE_OK)
-    if isinstance(error, OutOfVocabularyError):
-        code, words = aligner_pb2.ITEM_CODE_OUT_OF_VOCABULARY, error.words
-    elif isinstance(error, UnknownSegmentError):
-        code, words = aligner_pb2.ITEM_CODE_UNKNOWN_SEGMENT, ()
-    else:
-        code, words = aligner_pb2.ITEM_CODE_FAILED, ()
+    code = next(code for kind, code in _ITEM_CODES if isinstance(error, kind))
+    words = error.words if isinstance(error, OutOfVocabularyError) else ()
     return aligner_pb2.ItemStatus(code=code, message=str(error), words=words)
 
 

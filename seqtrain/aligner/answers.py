@@ -15,7 +15,7 @@ from seqtrain.aligner.v1.packed_array import PackedArrayError, unpack
 from seqtrain.errors import AlignerError, AlignerItemError, FsaError
 from seqtrain.fsa import Fsa, FsaBatch
 
-__all__ = ["pad_labels", "read_alignments", "read_automata"]
+__all__ = ["item_error", "pad_labels", "read_alignments", "read_automata"]
 
 _FLOATS = ("float32", "float64")
 
@@ -61,7 +61,7 @@ def read_automata(
         if status.code == aligner_pb2.ITEM_CODE_OK:
             yield _owning(next(automata))
         else:
-            yield _item_error(status, segment, target=target)
+            yield item_error(status, segment, target=target)
 
 
 def read_alignments(
@@ -89,10 +89,10 @@ def read_alignments(
         if status.code == aligner_pb2.ITEM_CODE_OK:
             yield next(labels_of)
         else:
-            yield _item_error(status, segment, target=target)
+            yield item_error(status, segment, target=target)
 
 
-def _item_error(status: aligner_pb2.ItemStatus, segment: str, *, target: str) -> AlignerItemError:
+def item_error(status: aligner_pb2.ItemStatus, segment: str, *, target: str) -> AlignerItemError:
     """The error for a segment that the server has nothing for."""
     names = {number: name for name, number in aligner_pb2.ItemCode.items()}
     # A newer server may know reasons that this client doesn't: still an error, with the server's own words.

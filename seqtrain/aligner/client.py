@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from seqtrain.aligner.answers import pad_labels, read_alignments, read_automata
+from seqtrain.aligner.answers import item_error, pad_labels, read_alignments, read_automata
 from seqtrain.aligner.cache import AutomatonCache, CacheKey
 from seqtrain.aligner.connection import Connection
+from seqtrain.aligner.v1.credentials import Credentials
+from seqtrain.aligner.disk_cache import DiskCache
 from seqtrain.aligner.prefetch import Prefetcher
+from seqtrain.aligner.scored import LossBatch, ScoredBatch, read_losses
 from seqtrain.aligner.server_info import ServerInfo
+from seqtrain.aligner.shared_region import SharedRegion
+from seqtrain.aligner.stream import AutomataStream
 from seqtrain.aligner.v1 import aligner_pb2, aligner_pb2_grpc
 from seqtrain.aligner.v1.health import is_serving
 from seqtrain.errors import (
@@ -32,7 +41,13 @@ __all__ = ["AlignerClient", "AlignmentBatch", "PartialAutomata"]
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger("seqtrain")
 _MIB = 1 << 20
+# Requests of a stream that are under way; a server allows some more.
+_STREAM_REQUESTS = 2
+_FAILED_ITEMS = ("raise", "impossible")
+_OF_THE_ENGINE = ("crashed", "quarantined", "skipped", "infeasible")
+_IMPOSSIBLE = Fsa(torch.zeros((0, 3), dtype=torch.int32), num_states=1, final={})
 # Between two looks at whether a service is ready.
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.5
@@ -74,7 +89,14 @@ class AlignerClient:
         target: `unix:/path/of/socket` or `host:port`.
         timeout: seconds for each call, retries included.
         cache_bytes: memory for automata that were fetched before; the least recently used go first. 0: none.
+        cache_folder: keeps automata in files as well, for later runs and other processes; None: in memory alone.
+        cache_folder_bytes: of those files.
         prefetch_depth: batches that `prefetch` fetches ahead of the one in use.
+        credentials: TLS, the client's certificate, a token.
+        failed_items: what `automata` does with a segment over which the engine has crashed, that is in quarantine, or
+            that the engine discards: "raise" AlignerItemError, or "impossible": its automaton has no path, so that the
+            criterion's `on_infeasible` decides, and names it. Unknown segments and words always raise.
+        shared_memory: `error_signals` sends scores through memory that it shares with a service on a unix socket.
         max_response_bytes: a larger answer is refused.
 
     Raises:
@@ -88,6 +110,11 @@ class AlignerClient:
         *,
         timeout: float = 30.0,
         cache_bytes: int = 256 * _MIB,
+        cache_folder: str | Path | None = None,
+        cache_folder_bytes: int = 4096 * _MIB,
+        credentials: Credentials | None = None,
+        failed_items: str = "raise",
+        shared_memory: bool = False,
         prefetch_depth: int = 4,
         max_response_bytes: int = 512 * _MIB,
     ) -> None:
@@ -99,17 +126,29 @@ class AlignerClient:
         for name, value, least in (
             ("timeout", timeout, 1e-3),
             ("cache_bytes", cache_bytes, 0),
+            ("cache_folder_bytes", cache_folder_bytes, 1),
             ("prefetch_depth", prefetch_depth, 1),
             ("max_response_bytes", max_response_bytes, 1),
         ):
             if not value >= least:
                 raise ArgumentError(f"{name} is {value}; it must be at least {least}", argument=name)
+        if failed_items not in _FAILED_ITEMS:
+            raise ArgumentError(
+                f"failed_items must be 'raise' or 'impossible', got {failed_items!r}", argument="failed_items"
+            )
         self._timeout = timeout
-        self._connection = Connection(target, max_response_bytes=max_response_bytes)
+        self._failed_items = failed_items
+        self._connection = Connection(target, max_response_bytes=max_response_bytes, credentials=credentials)
+        self._stream = AutomataStream()
+        self._shared_memory = shared_memory
+        self._region: SharedRegion | None = None
+        self._region_lock = threading.Lock()
+        self._disk = None if cache_folder is None else DiskCache(Path(cache_folder), cache_folder_bytes)
         self._cache = AutomatonCache(cache_bytes)
         self._prefetcher = Prefetcher(
-            lambda names: self._fetch(names, time.monotonic() + timeout),
+            lambda names: self._fetch(names, time.monotonic() + timeout, ahead=True),
             depth=prefetch_depth,
+            threads=min(prefetch_depth, _STREAM_REQUESTS),
             name=f"prefetch of automata from {target}",
         )
         self._lock = threading.Lock()
@@ -138,7 +177,11 @@ class AlignerClient:
         if not self._connection.usable:
             return
         self._prefetcher.close()
+        self._stream.close()
         self._connection.close()
+        if self._region is not None:
+            self._region.close()
+            self._region = None
         self._prefetcher.join(timeout=self._timeout)
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
@@ -198,20 +241,30 @@ class AlignerClient:
             AlignerUnavailableError, AlignerTimeoutError, AlignerMismatchError, AlignerError.
         """
         partial = self.automata_partial(tags)
-        if partial.errors:
-            first = partial.errors[0]
-            if len(partial.errors) == 1:
+        errors = [error for error in partial.errors if not self._tolerated(error)]
+        if errors:
+            first = errors[0]
+            if len(errors) == 1:
                 raise first
-            others = ", ".join(repr(error.segment) for error in partial.errors[1:4])
-            more = ", …" if len(partial.errors) > 4 else ""
+            others = ", ".join(repr(error.segment) for error in errors[1:4])
+            more = ", …" if len(errors) > 4 else ""
             raise AlignerItemError(
-                f"{first} (and {len(partial.errors) - 1} more of this batch: {others}{more})",
+                f"{first} (and {len(errors) - 1} more of this batch: {others}{more})",
                 segment=first.segment,
                 status=first.status,
                 words=first.words,
                 target=self.target,
             )
-        return partial.automata
+        if not partial.errors:
+            return partial.automata
+        names = _names(tags)
+        graphs = dict(zip(partial.kept, partial.automata, strict=True))
+        for error in partial.errors:
+            _LOG.warning("%s", error)
+        return FsaBatch.from_list([graphs.get(index, _IMPOSSIBLE) for index in range(len(names))], tags=names)
+
+    def _tolerated(self, error: AlignerItemError) -> bool:
+        return self._failed_items == "impossible" and error.status in _OF_THE_ENGINE
 
     def automata_partial(self, tags: Sequence[str]) -> PartialAutomata:
         """As `automata`, but segments without an automaton are left out, and said to be.
@@ -246,27 +299,148 @@ class AlignerClient:
         """
         names = _names(tags)
         deadline = time.monotonic() + self._timeout
+        answers = [
+            answer for part in self._parts(names, deadline) for answer in self._ask_alignments(part, deadline)
+        ]
+        return self._alignment_batch(answers, names)
+
+    def align(self, tags: Sequence[str], scores: torch.Tensor, lengths: torch.Tensor) -> AlignmentBatch:
+        """The best path of each segment's automaton through scores of one's own.
+
+        Args:
+            tags: B segments.
+            scores: (B, T, V) in the columns of `inventory`, natural log, larger is better; sent as float32, or float16
+                where they are that.
+            lengths: (B,) int frames.
+
+        Raises:
+            AlignerItemError: a segment is unknown, or no path of its automaton fits its frames.
+            AlignerUnavailableError, AlignerTimeoutError, AlignerMismatchError, AlignerError; ArgumentError and its kin.
+        """
+        names = _names(tags)
+        batch = ScoredBatch(names, scores, lengths, etag=self.inventory().etag)
+        answers = self._call(
+            "forced alignments",
+            lambda stub, left: [
+                answer.response
+                for answer in stub.Align(batch.messages(aligner_pb2.AlignRequest), timeout=left)
+            ],
+            time.monotonic() + self._timeout,
+        )
+        return self._alignment_batch(answers, names)
+
+    def error_signals(
+        self, tags: Sequence[str], log_posteriors: torch.Tensor, lengths: torch.Tensor
+    ) -> LossBatch:
+        """Losses and error signals, as `seqtrain.losses.ExternSprintLoss` asks for them.
+
+        Args:
+            tags: B segments.
+            log_posteriors: (B, T, V) log softmax of the logits; sent as float32, or float16 where they are that.
+            lengths: (B,) int frames.
+
+        A segment over which the engine crashed, that it discards, or that no path fits has the loss +inf, a signal of
+        zeros and a reason.
+
+        Raises:
+            AlignerItemError: a segment is unknown, or the lexicon lacks its words.
+            AlignerUnavailableError, AlignerTimeoutError, AlignerMismatchError, AlignerError; ArgumentError and its kin.
+        """
+        names = _names(tags)
+        batch = ScoredBatch(names, log_posteriors, lengths, etag=self.inventory().etag)
+        if self._shared_memory and batch.num_bytes and self._offers_shared_memory():
+            with self._region_lock:
+                return self._losses_by_shared_memory(batch)
+        header, losses, data = self._ask_losses(
+            batch, lambda: batch.messages(aligner_pb2.ComputeLossesRequest)
+        )
+        if len(data) != batch.num_bytes:
+            raise AlignerError(
+                f"aligner at {self.target}: signals of {len(data)} bytes for scores of {batch.num_bytes}",
+                target=self.target,
+            )
+        signals = np.frombuffer(data, dtype=batch.dtype).reshape(-1, batch.num_labels)
+        return self._loss_batch(batch, header.statuses, losses, signals)
+
+    def _ask_losses(
+        self, batch: ScoredBatch, messages: Callable[[], Iterator[aligner_pb2.ComputeLossesRequest]]
+    ) -> tuple[aligner_pb2.LossesHeader, NDArray[np.float64], bytearray]:
+        def attempt(stub: aligner_pb2_grpc.AlignerStub, left: float) -> Any:
+            return read_losses(stub.ComputeLosses(messages(), timeout=left), batch, target=self.target)
+
+        header, losses, data = self._call("losses", attempt, time.monotonic() + self._timeout)
+        self._check_configuration(header.config_digest, header.inventory_etag)
+        return header, losses, data
+
+    def _offers_shared_memory(self) -> bool:
+        info = self._info if self._info is not None else self.server_info()
+        return "shared_memory" in info.capabilities
+
+    def _losses_by_shared_memory(self, batch: ScoredBatch) -> LossBatch:
+        """The lock is held: a region serves one call at a time."""
+        size = batch.region_bytes()
+        if self._region is None or self._region.size < size:
+            if self._region is not None:
+                self._region.close()
+            self._region = SharedRegion(size)
+        region = self._region
+        message = aligner_pb2.ComputeLossesRequest(header=batch.put(region))
+        request = aligner_pb2.RegisterSharedMemoryRequest(name=region.name, bytes=region.size)
+
+        def messages() -> Iterator[aligner_pb2.ComputeLossesRequest]:
+            yield message
+
+        # Each time: a server that was restarted knows none, and one that knows it answers at once.
+        self._call(
+            "shared memory",
+            lambda stub, left: stub.RegisterSharedMemory(request, timeout=left),
+            time.monotonic() + self._timeout,
+        )
+        header, losses, _ = self._ask_losses(batch, messages)
+        return self._loss_batch(batch, header.statuses, losses, batch.signals_in(region))
+
+    def _loss_batch(
+        self,
+        batch: ScoredBatch,
+        statuses: Sequence[aligner_pb2.ItemStatus],
+        losses: NDArray[np.float64],
+        signals: NDArray[Any],
+    ) -> LossBatch:
+        reasons: list[str | None] = []
+        for name, status in zip(batch.names, statuses, strict=True):
+            if status.code == aligner_pb2.ITEM_CODE_OK:
+                reasons.append(None)
+                continue
+            error = item_error(status, name, target=self.target)
+            if error.status not in _OF_THE_ENGINE:
+                raise error
+            reasons.append(f"{error.status}: {status.message}")
+        return LossBatch(torch.from_numpy(losses.copy()), batch.padded(signals), tuple(reasons))
+
+    def _alignment_batch(
+        self, answers: Sequence[aligner_pb2.GetAlignmentsResponse], names: tuple[str, ...]
+    ) -> AlignmentBatch:
         labels = []
-        for part in self._parts(names, deadline):
-            answers = self._ask_alignments(part, deadline)
-            for found in read_alignments(answers, part, target=self.target):
-                if isinstance(found, AlignerItemError):
-                    raise found
-                labels.append(found)
+        for answer in answers:
+            self._check_configuration(answer.config_digest, answer.inventory_etag)
+        for found in read_alignments(answers, names, target=self.target):
+            if isinstance(found, AlignerItemError):
+                raise found
+            labels.append(found)
         padded, lengths = pad_labels(labels)
         return AlignmentBatch(padded, lengths, names)
 
-    def _fetch(self, names: tuple[str, ...], deadline: float) -> PartialAutomata:
+    def _fetch(self, names: tuple[str, ...], deadline: float, *, ahead: bool = False) -> PartialAutomata:
         found: dict[str, Fsa | AlignerItemError] = {}
         if self._configuration is not None:
             digest, etag = self._configuration
             for name in names:
-                cached = self._cache.get(CacheKey(etag, digest, name))
+                cached = self._cached(CacheKey(etag, digest, name))
                 if cached is not None:
                     found[name] = cached
         missing = [name for name in dict.fromkeys(names) if name not in found]
         for part in self._parts(missing, deadline):
-            found.update(zip(part, self._ask_automata(part, deadline), strict=True))
+            found.update(zip(part, self._ask_automata(part, deadline, ahead=ahead), strict=True))
         answers = [found[name] for name in names]
         kept = tuple(index for index, answer in enumerate(answers) if isinstance(answer, Fsa))
         return PartialAutomata(
@@ -278,26 +452,42 @@ class AlignerClient:
             errors=tuple(answer for answer in answers if isinstance(answer, AlignerItemError)),
         )
 
-    def _ask_automata(self, names: Sequence[str], deadline: float) -> list[Fsa | AlignerItemError]:
+    def _cached(self, key: CacheKey) -> Fsa | None:
+        found = self._cache.get(key)
+        if found is None and self._disk is not None:
+            found = self._disk.get(key)
+            if found is not None:
+                self._cache.put(key, found)
+        return found
+
+    def _ask_automata(
+        self, names: Sequence[str], deadline: float, *, ahead: bool
+    ) -> list[Fsa | AlignerItemError]:
         request = aligner_pb2.GetAutomataRequest(items=[aligner_pb2.ItemKey(segment=name) for name in names])
-        answer = self._call("automata", lambda stub, left: stub.GetAutomata(request, timeout=left), deadline)
+        answer = (
+            self._connection.call(
+                "automata", lambda channel, left: self._stream.ask(channel, request, left), deadline=deadline
+            )
+            if ahead
+            else self._call("automata", lambda stub, left: stub.GetAutomata(request, timeout=left), deadline)
+        )
         self._check_configuration(answer.config_digest, answer.inventory_etag)
         found = list(read_automata(answer, names, target=self.target))
         for name, fsa in zip(names, found, strict=True):
             if isinstance(fsa, Fsa):
-                self._cache.put(CacheKey(answer.inventory_etag, answer.config_digest, name), fsa)
+                key = CacheKey(answer.inventory_etag, answer.config_digest, name)
+                self._cache.put(key, fsa)
+                if self._disk is not None:
+                    self._disk.put(key, fsa)
         return found
 
     def _ask_alignments(
         self, names: Sequence[str], deadline: float
     ) -> list[aligner_pb2.GetAlignmentsResponse]:
         request = aligner_pb2.GetAlignmentsRequest(segments=names)
-        answers = self._call(
+        return self._call(
             "alignments", lambda stub, left: list(stub.GetAlignments(request, timeout=left)), deadline
         )
-        for answer in answers:
-            self._check_configuration(answer.config_digest, answer.inventory_etag)
-        return answers
 
     def _ask_info(self, deadline: float) -> ServerInfo:
         request = aligner_pb2.GetServerInfoRequest()

@@ -11,7 +11,9 @@ from typing import TypeVar
 
 import grpc
 
+from seqtrain.aligner.v1.credentials import Credentials
 from seqtrain.aligner.status import OUTCOMES
+from seqtrain.aligner.stream import StreamError
 from seqtrain.errors import AlignerError, AlignerTimeoutError, AlignerUnavailableError
 
 __all__ = ["Connection"]
@@ -29,8 +31,11 @@ _core_started_in: int | None = None
 class Connection:
     """A channel to `target` (`unix:/path` or `host:port`), opened at the first call."""
 
-    def __init__(self, target: str, *, max_response_bytes: int) -> None:
+    def __init__(
+        self, target: str, *, max_response_bytes: int, credentials: Credentials | None = None
+    ) -> None:
         self.target = target
+        self._credentials = credentials if credentials is not None else Credentials()
         self._max_response_bytes = max_response_bytes
         self._process = os.getpid()
         self._lock = threading.Lock()
@@ -120,7 +125,7 @@ class Connection:
             self.check()
             if self._channel is None:
                 _core_started_in = os.getpid()
-                self._channel = grpc.insecure_channel(
+                self._channel = self._credentials.open(
                     self.target,
                     options=[
                         ("grpc.max_receive_message_length", self._max_response_bytes),
@@ -160,6 +165,6 @@ class Connection:
 
 def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
     # What a channel raises is a grpc.Call as well; the base class alone has no status.
-    if not isinstance(error, grpc.Call):
+    if not isinstance(error, grpc.Call | StreamError):
         return grpc.StatusCode.UNKNOWN, str(error)
     return error.code(), error.details() or ""

@@ -1,8 +1,9 @@
-"""Fetching batches ahead of the training step, in a thread."""
+"""Fetching batches ahead of the training step, in threads."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -23,19 +24,22 @@ class _Entry(Generic[T]):
 
 
 class Prefetcher(Generic[T]):
-    """Fetches planned batches, at most `depth` of them ahead of what has been taken, one after the other.
+    """Fetches planned batches, at most `depth` of them ahead of what has been taken, `threads` at a time.
 
-    What goes wrong with a batch is raised when that batch is taken. The thread starts with the first plan.
+    What goes wrong with a batch is raised when that batch is taken. The threads start with the first plan.
     """
 
-    def __init__(self, fetch: Callable[[tuple[str, ...]], T], *, depth: int, name: str) -> None:
+    def __init__(
+        self, fetch: Callable[[tuple[str, ...]], T], *, depth: int, name: str, threads: int = 1
+    ) -> None:
         self._fetch = fetch
         self._depth = depth
         self._name = name
         self._changed = threading.Condition()
         self._plan: deque[_Entry[T]] = deque()
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._num_threads = threads
+        self._threads: list[threading.Thread] = []
 
     def plan(self, batches: Iterable[Sequence[str]]) -> None:
         """Replaces the plan; what was fetched for a batch that stands in both is kept."""
@@ -49,9 +53,13 @@ class Prefetcher(Generic[T]):
                 if fetched.get(entry.tags):
                     entries[index] = fetched[entry.tags].popleft()
             self._plan = entries
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+            if not self._threads and not self._closed:
+                self._threads = [
+                    threading.Thread(target=self._run, name=self._name, daemon=True)
+                    for _ in range(self._num_threads)
+                ]
+                for thread in self._threads:
+                    thread.start()
             self._changed.notify_all()
 
     def take(self, tags: tuple[str, ...]) -> T | None:
@@ -77,7 +85,7 @@ class Prefetcher(Generic[T]):
             return None
 
     def close(self) -> None:
-        """Gives up the plan and lets the thread end after the call it is in."""
+        """Gives up the plan and lets the threads end after the calls they are in."""
         with self._changed:
             self._closed = True
             for entry in self._plan:
@@ -86,11 +94,12 @@ class Prefetcher(Generic[T]):
             self._changed.notify_all()
 
     def join(self, timeout: float) -> bool:
-        """Waits for the thread to end after `close`; whether it has."""
-        if self._thread is None or self._thread is threading.current_thread():
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        """Waits for the threads to end after `close`; whether they have."""
+        deadline = time.monotonic() + timeout
+        others = [thread for thread in self._threads if thread is not threading.current_thread()]
+        for thread in others:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in others)
 
     def _next(self) -> _Entry[T] | None:
         # The plan begins with what has been fetched and not been taken, so this looks at no more than depth

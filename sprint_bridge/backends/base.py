@@ -14,7 +14,15 @@ from seqtrain.errors import SeqtrainError
 from seqtrain.fsa import FsaBatch
 from seqtrain.lexicon import LabelInventory
 
-__all__ = ["Backend", "BatchAlignments", "BatchAutomata", "Capability", "Orthography", "Segment"]
+__all__ = [
+    "Backend",
+    "BatchAlignments",
+    "BatchAutomata",
+    "BatchLosses",
+    "Capability",
+    "Orthography",
+    "Segment",
+]
 
 
 class Capability(Enum):
@@ -23,6 +31,8 @@ class Capability(Enum):
     AUTOMATA_BY_SEGMENT = "automata_by_segment"
     AUTOMATA_BY_ORTHOGRAPHY = "automata_by_orthography"
     ALIGNMENTS = "alignments"
+    FORCED_ALIGNMENT = "forced_alignment"
+    LOSSES = "losses"
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,28 @@ class BatchAlignments:
     errors: tuple[SeqtrainError | None, ...]
 
 
+@dataclass(frozen=True)
+class BatchLosses:
+    """For each item its loss and its error signal.
+
+    Attributes:
+        losses: (B,) float64; +inf where `errors` says what is wrong.
+        signals: B arrays (T, V) float32, ∂ loss / ∂ logits, where log-posteriors = log softmax(logits); zeros where
+            `errors` says what is wrong.
+        errors: for each item None or what is wrong.
+    """
+
+    losses: NDArray[np.float64]
+    signals: tuple[NDArray[np.float32], ...]
+    errors: tuple[SeqtrainError | None, ...]
+
+
 class Backend(Protocol):
-    """An engine that is loaded. It is called from several threads at once."""
+    """An engine that is loaded. It is called from several threads at once.
+
+    What is wrong with one item is no reason to fail the others: it is said in `errors`, by OutOfVocabularyError,
+    UnknownSegmentError, InfeasibleError, or the kinds of EngineError.
+    """
 
     @property
     def name(self) -> str:
@@ -81,3 +111,16 @@ class Backend(Protocol):
 
     def alignments(self, segments: Sequence[str]) -> BatchAlignments:
         """Alignments of a batch; called only with the capability for it."""
+
+    def align(self, segments: Sequence[str], scores: Sequence[NDArray[np.float32]]) -> BatchAlignments:
+        """The best path of each segment's automaton through its scores (T, V), natural log, larger is better; called
+        only with the capability for it.
+        """
+
+    def losses(self, segments: Sequence[str], log_posteriors: Sequence[NDArray[np.float32]]) -> BatchLosses:
+        """Loss and error signal of each segment, given log-posteriors (T, V); called only with the capability for
+        it.
+        """
+
+    def close(self) -> None:
+        """Ends what the engine has started. No call is made afterwards."""

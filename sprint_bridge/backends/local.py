@@ -14,10 +14,12 @@ from sprint_bridge.alignment_file import read_alignments
 from sprint_bridge.backends.base import (
     BatchAlignments,
     BatchAutomata,
+    BatchLosses,
     Capability,
     Orthography,
     Segment,
 )
+from sprint_bridge.backends.scored import align_with_automata, full_sum_losses
 from sprint_bridge.config import LocalBackendConfig
 
 __all__ = ["LocalBackend", "load_local_backend"]
@@ -43,7 +45,12 @@ class LocalBackend:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        able = {Capability.AUTOMATA_BY_SEGMENT, Capability.AUTOMATA_BY_ORTHOGRAPHY}
+        able = {
+            Capability.AUTOMATA_BY_SEGMENT,
+            Capability.AUTOMATA_BY_ORTHOGRAPHY,
+            Capability.FORCED_ALIGNMENT,
+            Capability.LOSSES,
+        }
         return frozenset(able if self._alignments is None else able | {Capability.ALIGNMENTS})
 
     @property
@@ -87,6 +94,17 @@ class LocalBackend:
                 for segment in segments
             ),
         )
+
+    def align(self, segments: Sequence[str], scores: Sequence[NDArray[np.float32]]) -> BatchAlignments:
+        answer = self.automata([Segment(name) for name in segments])
+        labels, errors = align_with_automata(answer, scores)
+        return BatchAlignments(labels, errors)
+
+    def losses(self, segments: Sequence[str], log_posteriors: Sequence[NDArray[np.float32]]) -> BatchLosses:
+        return full_sum_losses(self.automata([Segment(name) for name in segments]), log_posteriors)
+
+    def close(self) -> None:
+        """Nothing was started."""
 
 
 def load_local_backend(config: LocalBackendConfig) -> LocalBackend:

@@ -29,10 +29,35 @@ class AlignerStub(object):
                 request_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAutomataRequest.SerializeToString,
                 response_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAutomataResponse.FromString,
                 )
+        self.StreamAutomata = channel.stream_stream(
+                '/seqtrain.aligner.v1.Aligner/StreamAutomata',
+                request_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.StreamAutomataRequest.SerializeToString,
+                response_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.StreamAutomataResponse.FromString,
+                )
         self.GetAlignments = channel.unary_stream(
                 '/seqtrain.aligner.v1.Aligner/GetAlignments',
                 request_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAlignmentsRequest.SerializeToString,
                 response_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAlignmentsResponse.FromString,
+                )
+        self.Align = channel.stream_stream(
+                '/seqtrain.aligner.v1.Aligner/Align',
+                request_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.AlignRequest.SerializeToString,
+                response_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.AlignResponse.FromString,
+                )
+        self.ComputeLosses = channel.stream_stream(
+                '/seqtrain.aligner.v1.Aligner/ComputeLosses',
+                request_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.ComputeLossesRequest.SerializeToString,
+                response_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.ComputeLossesResponse.FromString,
+                )
+        self.RegisterSharedMemory = channel.unary_unary(
+                '/seqtrain.aligner.v1.Aligner/RegisterSharedMemory',
+                request_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.RegisterSharedMemoryRequest.SerializeToString,
+                response_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.RegisterSharedMemoryResponse.FromString,
+                )
+        self.UnregisterSharedMemory = channel.unary_unary(
+                '/seqtrain.aligner.v1.Aligner/UnregisterSharedMemory',
+                request_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.UnregisterSharedMemoryRequest.SerializeToString,
+                response_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.UnregisterSharedMemoryResponse.FromString,
                 )
 
 
@@ -74,6 +99,20 @@ class AlignerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamAutomata(self, request_iterator, context):
+        """As GetAutomata, for a client that asks ahead: answers come in the order of the requests, each with its request_id. A
+        client has at most max_stream_requests requests unanswered; the server reads no further than that, so that a client
+        that doesn't read its answers holds up itself alone. Ends when the client has sent all and got all.
+        OK                  also when items failed: see statuses
+        INVALID_ARGUMENT, RESOURCE_EXHAUSTED, FAILED_PRECONDITION  as for GetAutomata; the stream ends, requests without an
+        answer are asked for anew by GetAutomata, which then names the one that is at fault
+        UNAVAILABLE         as above: the client opens a new stream for what is unanswered, within its deadline
+        DEADLINE_EXCEEDED   the client reports a timeout
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAlignments(self, request, context):
         """Alignments that the server keeps, in the order of the request, split over as many messages as their size asks for.
         OK                  also when items failed: see statuses
@@ -81,6 +120,60 @@ class AlignerServicer(object):
         RESOURCE_EXHAUSTED  as for GetAutomata
         UNIMPLEMENTED       the server has no alignments (capability ALIGNMENTS is absent): reported, never retried
         UNAVAILABLE         as above: the client retries the whole call within its deadline
+        DEADLINE_EXCEEDED   the client reports a timeout
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Align(self, request_iterator, context):
+        """The best path of each segment's automaton through scores that the client sends: header, then data. Answers as
+        GetAlignments; a segment that no path fits is ITEM_CODE_INFEASIBLE.
+        OK                  also when items failed: see statuses
+        INVALID_ARGUMENT    a header that contradicts itself or comes late, data that don't fit it, a chunk over 1 MiB,
+        shared memory that isn't registered: reported, never sent again
+        RESOURCE_EXHAUSTED  more scores than max_score_bytes, or as for GetAutomata: reported; send smaller batches
+        UNIMPLEMENTED       the server can't (capability FORCED_ALIGNMENT is absent): reported, never retried
+        UNAVAILABLE         as above: the client sends all of it again within its deadline
+        DEADLINE_EXCEEDED   the client reports a timeout
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ComputeLosses(self, request_iterator, context):
+        """Loss and error signal of each segment, for log-posteriors that the client sends: header, then data, both ways.
+        An item that failed has the loss +inf and a signal of zeros.
+        OK                  also when items failed: see statuses
+        INVALID_ARGUMENT    as for Align
+        RESOURCE_EXHAUSTED  as for Align
+        UNIMPLEMENTED       the server can't (capability LOSSES is absent): reported, never retried
+        UNAVAILABLE         as for Align
+        DEADLINE_EXCEEDED   the client reports a timeout
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterSharedMemory(self, request, context):
+        """Makes a region of POSIX shared memory known to a server on the same host, over a unix socket alone. The region belongs
+        to the user that the server runs as, with mode 0600, and the client keeps it until it has unregistered it.
+        OK
+        INVALID_ARGUMENT    a name that isn't of the form "seqtrain-" and 32 hexadecimal digits, or another size than said
+        PERMISSION_DENIED   not over a unix socket, or the region isn't the server's user's alone: reported, never retried
+        NOT_FOUND           there is no such region (another host or container): as PERMISSION_DENIED
+        RESOURCE_EXHAUSTED  more than max_shared_memory_bytes in all: as PERMISSION_DENIED
+        UNAVAILABLE         as above: the client retries within its deadline
+        DEADLINE_EXCEEDED   the client reports a timeout
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnregisterSharedMemory(self, request, context):
+        """Forgets a region. One that is unknown is no error: the server may have been restarted.
+        OK
+        UNAVAILABLE         as above: the client retries within its deadline
         DEADLINE_EXCEEDED   the client reports a timeout
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -105,10 +198,35 @@ def add_AlignerServicer_to_server(servicer, server):
                     request_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAutomataRequest.FromString,
                     response_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAutomataResponse.SerializeToString,
             ),
+            'StreamAutomata': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamAutomata,
+                    request_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.StreamAutomataRequest.FromString,
+                    response_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.StreamAutomataResponse.SerializeToString,
+            ),
             'GetAlignments': grpc.unary_stream_rpc_method_handler(
                     servicer.GetAlignments,
                     request_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAlignmentsRequest.FromString,
                     response_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAlignmentsResponse.SerializeToString,
+            ),
+            'Align': grpc.stream_stream_rpc_method_handler(
+                    servicer.Align,
+                    request_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.AlignRequest.FromString,
+                    response_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.AlignResponse.SerializeToString,
+            ),
+            'ComputeLosses': grpc.stream_stream_rpc_method_handler(
+                    servicer.ComputeLosses,
+                    request_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.ComputeLossesRequest.FromString,
+                    response_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.ComputeLossesResponse.SerializeToString,
+            ),
+            'RegisterSharedMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterSharedMemory,
+                    request_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.RegisterSharedMemoryRequest.FromString,
+                    response_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.RegisterSharedMemoryResponse.SerializeToString,
+            ),
+            'UnregisterSharedMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnregisterSharedMemory,
+                    request_deserializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.UnregisterSharedMemoryRequest.FromString,
+                    response_serializer=seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.UnregisterSharedMemoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -172,6 +290,23 @@ class Aligner(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def StreamAutomata(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(request_iterator, target, '/seqtrain.aligner.v1.Aligner/StreamAutomata',
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.StreamAutomataRequest.SerializeToString,
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.StreamAutomataResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def GetAlignments(request,
             target,
             options=(),
@@ -185,5 +320,73 @@ class Aligner(object):
         return grpc.experimental.unary_stream(request, target, '/seqtrain.aligner.v1.Aligner/GetAlignments',
             seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAlignmentsRequest.SerializeToString,
             seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.GetAlignmentsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Align(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(request_iterator, target, '/seqtrain.aligner.v1.Aligner/Align',
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.AlignRequest.SerializeToString,
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.AlignResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ComputeLosses(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(request_iterator, target, '/seqtrain.aligner.v1.Aligner/ComputeLosses',
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.ComputeLossesRequest.SerializeToString,
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.ComputeLossesResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RegisterSharedMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/seqtrain.aligner.v1.Aligner/RegisterSharedMemory',
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.RegisterSharedMemoryRequest.SerializeToString,
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.RegisterSharedMemoryResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def UnregisterSharedMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/seqtrain.aligner.v1.Aligner/UnregisterSharedMemory',
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.UnregisterSharedMemoryRequest.SerializeToString,
+            seqtrain_dot_aligner_dot_v1_dot_aligner__pb2.UnregisterSharedMemoryResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

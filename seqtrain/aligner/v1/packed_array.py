@@ -17,6 +17,7 @@ _DTYPES: dict[aligner_pb2.DType, np.dtype[Any]] = {
     aligner_pb2.D_TYPE_INT64: np.dtype("<i8"),
     aligner_pb2.D_TYPE_FLOAT32: np.dtype("<f4"),
     aligner_pb2.D_TYPE_FLOAT64: np.dtype("<f8"),
+    aligner_pb2.D_TYPE_FLOAT16: np.dtype("<f2"),
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
@@ -28,7 +29,7 @@ class PackedArrayError(ValueError):
 
 
 def pack(array: NDArray[Any]) -> aligner_pb2.PackedArray:
-    """Packs an int32, int64, float32 or float64 array of any strides and byte order."""
+    """Packs an int32, int64, float16, float32 or float64 array of any strides and byte order."""
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _CODES:
