@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from seqtrain.compat.returnn.fast_bw_layer import KEYS as fast_bw_layer_keys
-from seqtrain.compat.returnn.loss_layer import KEYS as loss_layer_keys
+from seqtrain.compat.returnn.fast_bw_layer import FAST_BW_LAYER_KEYS
+from seqtrain.compat.returnn.loss_layer import LOSS_LAYER_KEYS
 from seqtrain.compat.returnn.options import COMMON, REQUIRED, Option
 from seqtrain.compat.returnn.registry import ALIASES, CLASSES
 
@@ -19,15 +19,15 @@ _INTRODUCTION = """\
 
 <!-- Written by `python -m docs.returnn` from what seqtrain.compat.returnn says of its classes and options. -->
 
-`seqtrain.compat.returnn.build_loss` takes a layer dict of a RETURNN config and computes what RETURNN computes: value, error,
-norm factor, objective, gradient.
+`seqtrain.compat.returnn.build_loss` takes a layer dict of a RETURNN config and computes what RETURNN computes: value,
+error, norm factor, objective, gradient.
 
 ```python
 import torch
 from seqtrain.compat.returnn import build_loss
 
-layer = {"class": "softmax", "loss": "ce", "loss_opts": {"label_smoothing": 0.1, "use_normalized_loss": True}}
-loss = build_loss(layer)
+options = {"label_smoothing": 0.1, "use_normalized_loss": True}
+loss = build_loss({"class": "softmax", "loss": "ce", "loss_opts": options})
 logits = torch.randn(2, 9, 30, requires_grad=True)  # what goes into the layer's activation
 lengths, labels = torch.tensor([9, 5]), torch.randint(0, 30, (2, 9))
 result = loss(logits, lengths, labels)
@@ -35,8 +35,8 @@ result.objective.backward()
 print(result.value, result.error, result.norm_factor)
 ```
 
-Quirks are kept, and stand below beside the native criterion that does without them. Where RETURNN fails as released, the
-intended formula is here. Names of options that don't exist raise a `ConfigError` that lists those that do.
+Quirks are kept, and stand below beside the native criterion that does without them. Where RETURNN fails as released,
+the intended formula is here. Names of options that don't exist raise a `ConfigError` that lists those that do.
 
 | key of the layer | here |
 |---|---|
@@ -49,8 +49,9 @@ intended formula is here. Names of options that don't exist raise a `ConfigError
 | the layer `fast_bw` | `fast_bw_layer`, natively `FastBaumWelchLoss` |
 | the layer `loss` (`loss_`, `loss_opts_`, `use_error`) | `loss_layer`, natively `LossLayer` |
 
-`seqtrain returnn-parity DIR` runs recorded cases of RETURNN and compares all numbers: of the 197 in `tests/goldens/returnn`,
-those of a search inside a recurrent layer and of random samples that weren't recorded are skipped, and all others agree.
+`seqtrain returnn-parity DIR` runs recorded cases of RETURNN and compares all numbers. Of the 197 in
+`tests/goldens/returnn`, one is skipped for its search inside a recurrent layer and one for its random samples, which weren't
+recorded; the others agree.
 """
 
 
@@ -82,13 +83,13 @@ def page() -> str:
         "Values or errors of each frame as a layer's output, unmasked, of a loss with one number a frame (`ce`, `mse`, "
         "`mean_l1`, `as_is`). Native: `LossLayer`, whose padding is 0.",
         "",
-        *_rows(loss_layer_keys),
+        *_rows(LOSS_LAYER_KEYS),
         "",
         '## The layer of class `"fast_bw"`',
         "",
         "Posteriors of a full sum, which `via_layer` trains against. Native: `FastBaumWelchLoss`, one call.",
         "",
-        *_rows(fast_bw_layer_keys),
+        *_rows(FAST_BW_LAYER_KEYS),
     ]
     return "\n".join(lines) + "\n"
 

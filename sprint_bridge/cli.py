@@ -48,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--phone-loop", type=float, metavar="P", help="loop probability of a phone's state")
     serve.add_argument("--silence-loop", type=float, metavar="P", help="loop probability of silence")
     serve.add_argument("--silence", type=float, metavar="P", help="probability of silence between words")
+    serve.add_argument(
+        "--insecure-loopback",
+        action="store_true",
+        help="a TCP port of this host without TLS, for all its users",
+    )
     # For BridgeProcess: ends with the process of this id.
     serve.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
 
@@ -88,7 +93,12 @@ def _config(options: argparse.Namespace) -> ServeConfig:
     }
     if options.config is None:
         return parse_config(
-            {"listen": options.listen, "backend": {**flags, "topology": given}}, folder=Path.cwd()
+            {
+                "listen": options.listen,
+                "insecure_loopback": options.insecure_loopback,
+                "backend": {**flags, "topology": given},
+            },
+            folder=Path.cwd(),
         )
     if flags or given:
         raise ConfigError(
@@ -104,8 +114,8 @@ def _config(options: argparse.Namespace) -> ServeConfig:
     else:
         config = read_config(Path(options.config))
     if options.listen is not None:
-        return dataclasses.replace(config, listen=options.listen)
-    return config
+        config = dataclasses.replace(config, listen=options.listen)
+    return dataclasses.replace(config, insecure_loopback=True) if options.insecure_loopback else config
 
 
 def _ping(options: argparse.Namespace) -> int:

@@ -114,7 +114,7 @@ def parse_config(values: object, *, folder: Path) -> ServeConfig:
     config = ServeConfig(
         backend=_local(backend),
         listen=root.optional_text("listen"),
-        tls=_tls(root.section("tls")) if "tls" in root else None,
+        tls=_tls(root.optional_section("tls")),
         tokens=root.optional_path("tokens"),
         insecure_loopback=root.flag("insecure_loopback", False),
         limits=Limits(
@@ -131,7 +131,9 @@ def parse_config(values: object, *, folder: Path) -> ServeConfig:
     return config
 
 
-def _tls(section: Section) -> Tls:
+def _tls(section: Section | None) -> Tls | None:
+    if section is None:
+        return None
     tls = Tls(
         certificate=section.path("certificate"),
         key=section.path("key"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import grpc
+from seqtrain.aligner.v1.credentials import Credentials
 
 from seqtrain.aligner.v1 import aligner_pb2, aligner_pb2_grpc
 from seqtrain.aligner.v1.health import is_serving
@@ -12,7 +13,7 @@ from seqtrain.aligner.v1.health import is_serving
 __all__ = ["ping"]
 
 
-def ping(target: str, *, timeout: float) -> dict[str, object]:
+def ping(target: str, *, timeout: float, credentials: Credentials | None = None) -> dict[str, object]:
     """Status ("serving", "not serving" or "unreachable") of the service at `target`, and what it says about
     itself.
 
@@ -20,7 +21,8 @@ def ping(target: str, *, timeout: float) -> dict[str, object]:
     """
     deadline = time.monotonic() + timeout
     # An aligner is never behind a web proxy, whatever the environment says.
-    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    given = credentials if credentials is not None else Credentials()
+    with given.open(target, [("grpc.enable_http_proxy", 0)]) as channel:
         began = time.monotonic()
         try:
             if not is_serving(channel, timeout=timeout):

@@ -99,6 +99,10 @@ class Section:
         """A section inside this one; an absent one is empty."""
         return Section(self._take(key, {}), name=self.key(key), folder=self._folder)
 
+    def optional_section(self, key: str) -> Section | None:
+        """A section inside this one, or None where there is none."""
+        return self.section(key) if self._has(key) else None
+
     def finish(self) -> None:
         """Raises ConfigError for a key that nobody asked for."""
         for key in self._values:

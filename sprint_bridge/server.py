@@ -33,7 +33,7 @@ class AlignerServer:
     Args:
         listen: see `resolve_address`.
         limits: what a request may ask for.
-        threads: that answer calls.
+        threads: that work on answers at a time.
         tls: certificate of a TCP port.
         tokens: file of the callers' tokens; None: whoever reaches the address may call.
         insecure_loopback: see `resolve_address`.
@@ -57,11 +57,15 @@ class AlignerServer:
         credentials = None if tls is None else tls.credentials()
         checks = [] if tokens is None else [TokenCheck(read_tokens(tokens))]
         limits = limits if limits is not None else Limits()
-        self._service = AlignerService(limits)
+        self._service = AlignerService(limits, threads=threads)
         self._health = HealthServicer()
         for name in ("", SERVICE):
             self._health.set(name, _NOT_SERVING)
-        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="aligner")
+        # A stream keeps its thread as long as it is open, whether or not it has something to do; how many threads work
+        # at a time is for the service to say.
+        self._executor = ThreadPoolExecutor(
+            max_workers=limits.max_concurrent_calls, thread_name_prefix="aligner"
+        )
         self._server = grpc.server(
             self._executor,
             interceptors=[*interceptors, *checks],

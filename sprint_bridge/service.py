@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,7 @@ import grpc
 import numpy as np
 
 from seqtrain.aligner.v1 import aligner_pb2, aligner_pb2_grpc
+from seqtrain.aligner.v1.automata import automata_message
 from seqtrain.aligner.v1.packed_array import pack
 from seqtrain.errors import (
     InfeasibleError,
@@ -54,7 +56,8 @@ _FRAMES_PER_MESSAGE = 1 << 18
 class AlignerService(aligner_pb2_grpc.AlignerServicer):
     """Answers the rpcs of `aligner.proto`; unavailable until `backend` is set."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, threads: int = 4) -> None:
+        self._working = threading.BoundedSemaphore(threads)
         self.backend: Backend | None = None
         self._limits = limits
         self._instance_id = uuid.uuid4().hex
@@ -123,21 +126,14 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"the backend {backend.name} has no {capability.value.replace('_', ' ')}",
                 )
-        answer = backend.automata(items)
-        batch = answer.automata
-        return aligner_pb2.GetAutomataResponse(
-            request_id=request.request_id,
+        with self._working:
+            answer = backend.automata(items)
+        return automata_message(
+            answer.automata,
+            [_item_status(error) for error in answer.errors],
             inventory_etag=backend.inventory.etag,
             config_digest=backend.config_digest,
-            statuses=[_item_status(error) for error in answer.errors],
-            num_states=pack(batch.num_states.numpy()),
-            starts=pack(batch.starts.numpy()),
-            num_arcs=pack(np.diff(batch.arc_offsets.numpy())),
-            arcs=pack(batch.arcs.numpy()),
-            weights=pack(batch.weights.numpy()),
-            num_finals=pack(np.diff(batch.final_offsets.numpy())),
-            final_states=pack(batch.final_states.numpy()),
-            final_weights=pack(batch.final_weights.numpy()),
+            request_id=request.request_id,
         )
 
     def GetAlignments(  # noqa: N802  # the name is the protocol's
@@ -167,7 +163,8 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
         if Capability.FORCED_ALIGNMENT not in backend.capabilities:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the backend {backend.name} aligns no scores")
         received = self._receive(request_iterator, backend, context)
-        answer = backend.align(received.segments, received.scores)
+        with self._working:
+            answer = backend.align(received.segments, received.scores)
         for message in _alignment_messages(answer, backend, request_id=received.request_id):
             yield aligner_pb2.AlignResponse(response=message)
 
@@ -178,7 +175,8 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
         if Capability.LOSSES not in backend.capabilities:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the backend {backend.name} has no losses")
         received = self._receive(request_iterator, backend, context)
-        answer = backend.losses(received.segments, received.scores)
+        with self._working:
+            answer = backend.losses(received.segments, received.scores)
         # Signals that go into shared memory are there when the header is.
         messages = signal_chunks(answer.signals, received)
         written = list(messages) if received.result is not None else messages

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from seqtrain.aligner.answers import item_error, pad_labels, read_alignments, read_automata
 from seqtrain.aligner.cache import AutomatonCache, CacheKey
 from seqtrain.aligner.connection import Connection
-from seqtrain.aligner.v1.credentials import Credentials
 from seqtrain.aligner.disk_cache import DiskCache
 from seqtrain.aligner.prefetch import Prefetcher
 from seqtrain.aligner.scored import LossBatch, ScoredBatch, read_losses
@@ -26,6 +25,7 @@ from seqtrain.aligner.server_info import ServerInfo
 from seqtrain.aligner.shared_region import SharedRegion
 from seqtrain.aligner.stream import AutomataStream
 from seqtrain.aligner.v1 import aligner_pb2, aligner_pb2_grpc
+from seqtrain.aligner.v1.credentials import Credentials
 from seqtrain.aligner.v1.health import is_serving
 from seqtrain.errors import (
     AlignerError,

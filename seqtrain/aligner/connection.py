@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import grpc
 
-from seqtrain.aligner.v1.credentials import Credentials
 from seqtrain.aligner.status import OUTCOMES
 from seqtrain.aligner.stream import StreamError
+from seqtrain.aligner.v1.credentials import Credentials
 from seqtrain.errors import AlignerError, AlignerTimeoutError, AlignerUnavailableError
 
 __all__ = ["Connection"]

@@ -33,9 +33,15 @@ def run(args: argparse.Namespace) -> int:
     """
     from seqtrain.compat.returnn.parity import read_cases, run_case
 
+    cases = read_cases(args.directory)
+    logger = logging.getLogger("seqtrain")
+    level = logger.level
     # That cases have sequences without a path is what some of them are about.
-    logging.getLogger("seqtrain").setLevel(logging.ERROR)
-    results = [run_case(args.directory, name, case) for name, case in read_cases(args.directory).items()]
+    logger.setLevel(logging.ERROR)
+    try:
+        results = [run_case(args.directory, name, case) for name, case in cases.items()]
+    finally:
+        logger.setLevel(level)
     counts = Counter(result.status for result in results)
     totals = {status: counts[status] for status in ("ok", "different", "skipped")}
     if args.json:

@@ -40,7 +40,9 @@ def test_info(client: AlignerClient) -> None:
     info = client.server_info()
     assert isinstance(info, ServerInfo)
     assert info.backend == "local"
-    assert info.capabilities == {"automata_by_segment", "automata_by_orthography"}
+    assert info.capabilities == {
+        "automata_by_segment", "automata_by_orthography", "forced_alignment", "losses", "shared_memory"
+    }  # fmt: skip
     assert info.max_batch == Limits().max_batch
 
 
@@ -106,7 +108,7 @@ def test_tcp_on_this_host_and_never_through_a_proxy(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    server = serve("127.0.0.1:0")
+    server = serve("127.0.0.1:0", insecure_loopback=True)
     with AlignerClient(server.target, timeout=10.0) as client:
         assert equal(client.automata(TAGS[:3]), builder().automata(TAGS[:3]))
     assert ping(server.target, timeout=10.0)["status"] == "serving"

@@ -53,17 +53,20 @@ def test_a_socket_left_behind_is_replaced_and_a_live_one_is_not(tmp_path: Path) 
     assert path.read_text() == "precious"
 
 
-def test_tcp_on_this_host_only() -> None:
-    with AlignerServer(listen="127.0.0.1:0") as server:
+def test_tcp_without_tls_on_this_host_and_where_it_is_asked_for() -> None:
+    with AlignerServer(listen="127.0.0.1:0", insecure_loopback=True) as server:
         port = server.target.removeprefix("127.0.0.1:")
         assert int(port) > 0
         with pytest.raises(ConfigError, match=f"can't listen on 127.0.0.1:{port}"):
-            AlignerServer(listen=f"127.0.0.1:{port}")
-    assert resolve_address("localhost:1").target == "localhost:1"
-    assert resolve_address("[::1]:1").target == "[::1]:1"
-    for listen in ("0.0.0.0:4000", "[::]:4000", "192.168.1.2:4000", "aligner.example.org:4000"):
-        with pytest.raises(ConfigError, match="TCP is for this host only") as caught:
+            AlignerServer(listen=f"127.0.0.1:{port}", insecure_loopback=True)
+    for listen in ("localhost:1", "[::1]:1", "127.0.0.1:1"):
+        assert resolve_address(listen, insecure_loopback=True).target == listen
+        with pytest.raises(ConfigError, match="a loopback port may go without by insecure_loopback"):
             resolve_address(listen)
+    for listen in ("0.0.0.0:4000", "[::]:4000", "192.168.1.2:4000", "aligner.example.org:4000"):
+        assert resolve_address(listen, tls=True).target == listen
+        with pytest.raises(ConfigError, match=r"TCP needs TLS .*; use that, or a unix socket$") as caught:
+            resolve_address(listen, insecure_loopback=True)
         assert caught.value.key == "listen"
 
 

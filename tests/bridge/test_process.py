@@ -134,7 +134,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["serve", "--config", str(tmp_path / "missing.yaml")]) == 2
     assert "can't be read" in capsys.readouterr().err
     assert cli.main(["serve", "--lexicon", "l", "--transcripts", "t", "--listen", "0.0.0.0:1"]) == 2
-    assert "TCP is for this host only" in capsys.readouterr().err
+    assert "TCP needs TLS" in capsys.readouterr().err
     config = tmp_path / "bridge.json"
     config.write_text(json.dumps(write_config(tmp_path)))
     assert cli.main(["serve", "--config", str(config), "--lexicon", "l"]) == 2

@@ -40,6 +40,9 @@ def test_info_says_limits_and_identity(stub: AlignerStub) -> None:
     assert list(info.capabilities) == [
         pb.CAPABILITY_AUTOMATA_BY_SEGMENT,
         pb.CAPABILITY_AUTOMATA_BY_ORTHOGRAPHY,
+        pb.CAPABILITY_FORCED_ALIGNMENT,
+        pb.CAPABILITY_LOSSES,
+        pb.CAPABILITY_SHARED_MEMORY,
     ]
     assert info.config_digest == builder().digest
     assert info.inventory_etag == builder().inventory.etag

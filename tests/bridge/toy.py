@@ -37,10 +37,15 @@ def builder(topology: HmmTopology = TOPOLOGY) -> AutomatonBuilder:
 
 
 def serve(
-    listen: str, *, topology: HmmTopology = TOPOLOGY, limits: Limits | None = None, alignments: Any = None
+    listen: str,
+    *,
+    topology: HmmTopology = TOPOLOGY,
+    limits: Limits | None = None,
+    alignments: Any = None,
+    **options: Any,
 ) -> AlignerServer:
     """A service in this process, ready."""
-    server = AlignerServer(listen=listen, limits=limits)
+    server = AlignerServer(listen=listen, limits=limits, **options)
     server.start()
     server.serve(LocalBackend(builder(topology), alignments))
     return server

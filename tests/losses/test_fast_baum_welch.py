@@ -278,5 +278,6 @@ def test_state_and_pickle() -> None:
     fixed = FastBaumWelchLoss(prior=LOG_PRIOR, prior_scale=0.3)
     assert torch.equal(fixed.state_dict()["fixed_log_prior"], LOG_PRIOR)
     assert repr(fixed) == (
-        "FastBaumWelchLoss(am_scale=1.0, tdp_scale=1.0, prior_scale=0.3, min_prob=0.0, reduction='batch', on_infeasible='raise')"
+        "FastBaumWelchLoss(am_scale=1.0, tdp_scale=1.0, prior_scale=0.3, min_prob=0.0, "
+        "reduction='batch', on_infeasible='raise')"
     )

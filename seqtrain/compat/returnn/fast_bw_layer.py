@@ -18,9 +18,9 @@ from seqtrain.losses.ctc import ctc_automata
 from seqtrain.losses.fast_baum_welch import AutomatonSource
 from seqtrain.losses.frames import widened
 
-__all__ = ["KEYS", "fast_bw_layer"]
+__all__ = ["FAST_BW_LAYER_KEYS", "fast_bw_layer"]
 
-KEYS = (
+FAST_BW_LAYER_KEYS = (
     Option("align_target", REQUIRED, "`automata`, `topology=`", "ctc, sprint or staircase"),
     Option("align_target_key", None, "`targets`"),
     Option("input_type", "log_prob", "log-probabilities"),

@@ -9,9 +9,9 @@ from seqtrain.compat.returnn.layer_output import LayerOutput
 from seqtrain.compat.returnn.options import REQUIRED, Option
 from seqtrain.errors import ConfigError
 
-__all__ = ["KEYS", "loss_layer"]
+__all__ = ["LOSS_LAYER_KEYS", "loss_layer"]
 
-KEYS = (
+LOSS_LAYER_KEYS = (
     Option("loss_", REQUIRED, "the criterion's module"),
     Option("loss_opts_", None, "its options"),
     Option("target_", None, "`targets`", "None: the default target, where the loss needs one"),
