@@ -50,7 +50,7 @@ the intended formula is here. Names of options that don't exist raise a `ConfigE
 | the layer `loss` (`loss_`, `loss_opts_`, `use_error`) | `loss_layer`, natively `LossLayer` |
 
 `seqtrain returnn-parity DIR` runs recorded cases of RETURNN and compares all numbers. Of the 197 in
-`tests/goldens/returnn`, one is skipped for its search inside a recurrent layer and one for its random samples, which weren't
+`tests/goldens/returnn`, one is skipped for its search inside a recurrent layer and one for random samples that weren't
 recorded; the others agree.
 """
 

@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--silence-loop", type=float, metavar="P", help="loop probability of silence")
     serve.add_argument("--silence", type=float, metavar="P", help="probability of silence between words")
     serve.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of the log on stderr; default: text"
+    )
+    serve.add_argument(
         "--insecure-loopback",
         action="store_true",
         help="a TCP port of this host without TLS, for all its users",
@@ -66,11 +69,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace) -> NoReturn:
     # Imported here, so that --help and errors in the configuration don't wait for torch and grpc.
+    from sprint_bridge.logs import JsonFormatter
     from sprint_bridge.serve import serve
 
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter()
+        if options.log_format == "json"
+        else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     config = _config(options)
     serve(config, announce=lambda line: print(line, flush=True), parent=options.parent)
 

@@ -61,8 +61,9 @@ class ServeConfig:
         tls: certificate of a TCP port, which needs one.
         tokens: file of the callers' tokens, or None: whoever reaches the address may call.
         insecure_loopback: allows a TCP port of this host without TLS.
+        metrics: `host:port` where Prometheus may fetch the server's counters, or None.
         limits: what a request may ask for.
-        threads: that answer calls.
+        threads: that work on answers at a time.
         drain_seconds: that running calls get to end after SIGTERM.
     """
 
@@ -71,6 +72,7 @@ class ServeConfig:
     tls: Tls | None = None
     tokens: Path | None = None
     insecure_loopback: bool = False
+    metrics: str | None = None
     limits: Limits = field(default_factory=Limits)
     threads: int = 4
     drain_seconds: float = 10.0
@@ -117,6 +119,7 @@ def parse_config(values: object, *, folder: Path) -> ServeConfig:
         tls=_tls(root.optional_section("tls")),
         tokens=root.optional_path("tokens"),
         insecure_loopback=root.flag("insecure_loopback", False),
+        metrics=root.optional_text("metrics"),
         limits=Limits(
             **{
                 name: limits.integer(name, getattr(default, name), least=1)
@@ -230,6 +233,7 @@ def dump_config(config: ServeConfig) -> dict[str, object]:
         },
         "tokens": None if config.tokens is None else str(config.tokens.absolute()),
         "insecure_loopback": config.insecure_loopback,
+        "metrics": config.metrics,
         "backend": {
             "type": "local",
             "lexicon": str(backend.lexicon.absolute()),

@@ -8,15 +8,18 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-from seqtrain.errors import SeqtrainError
+from seqtrain.errors import MissingDependencyError, SeqtrainError
 from sprint_bridge.backends.base import Backend
 from sprint_bridge.backends.local import load_local_backend
 from sprint_bridge.config import ServeConfig
 from sprint_bridge.server import AlignerServer
+
+if TYPE_CHECKING:
+    from sprint_bridge.metrics import Metrics
 
 __all__ = ["serve"]
 
@@ -43,9 +46,10 @@ def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int |
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopping.set())
+    metrics, stop_metrics = _metrics(config)
     server = AlignerServer(
         listen=config.listen, limits=config.limits, threads=config.threads, tls=config.tls, tokens=config.tokens,
-        insecure_loopback=config.insecure_loopback,
+        insecure_loopback=config.insecure_loopback, metrics=metrics,
     )  # fmt: skip
     server.start()
     status = 0
@@ -73,11 +77,24 @@ def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int |
         status = 2
     finally:
         server.stop(config.drain_seconds)
+        stop_metrics()
         _LOG.info("stopped")
     # All is answered and removed. An ordinary exit would wait for grpc's core to take itself apart, which now
     # and then takes ten seconds (seen with grpcio 1.66 and 1.71).
     logging.shutdown()
     os._exit(status)
+
+
+def _metrics(config: ServeConfig) -> tuple[Metrics | None, Callable[[], None]]:
+    """The counters where they are asked for, and what ends their being served."""
+    if config.metrics is None:
+        return None, lambda: None
+    try:
+        from sprint_bridge.metrics import Metrics, serve_metrics
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("prometheus-client", extra="bridge") from error
+    metrics = Metrics()
+    return metrics, serve_metrics(metrics, config.metrics)
 
 
 def _in_background(load: Callable[[], Backend]) -> Future[Backend]:

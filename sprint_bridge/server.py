@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -20,6 +20,9 @@ from sprint_bridge.backends.base import Backend
 from sprint_bridge.config import Limits
 from sprint_bridge.security import Tls, TokenCheck, read_tokens
 from sprint_bridge.service import AlignerService
+
+if TYPE_CHECKING:
+    from sprint_bridge.metrics import Metrics
 
 __all__ = ["AlignerServer"]
 
@@ -37,7 +40,7 @@ class AlignerServer:
         tls: certificate of a TCP port.
         tokens: file of the callers' tokens; None: whoever reaches the address may call.
         insecure_loopback: see `resolve_address`.
-        interceptors: that see every call, the first first.
+        metrics: counts calls and items.
 
     Raises:
         ConfigError: the address isn't allowed or is taken; a file of certificates or tokens can't be used.
@@ -52,12 +55,18 @@ class AlignerServer:
         tls: Tls | None = None,
         tokens: Path | None = None,
         insecure_loopback: bool = False,
-        interceptors: Sequence[grpc.ServerInterceptor] = (),
+        metrics: Metrics | None = None,
     ) -> None:
         credentials = None if tls is None else tls.credentials()
-        checks = [] if tokens is None else [TokenCheck(read_tokens(tokens))]
+        interceptors: list[grpc.ServerInterceptor] = []
+        if metrics is not None:
+            from sprint_bridge.metrics import MetricsInterceptor
+
+            interceptors.append(MetricsInterceptor(metrics))
+        if tokens is not None:
+            interceptors.append(TokenCheck(read_tokens(tokens)))
         limits = limits if limits is not None else Limits()
-        self._service = AlignerService(limits, threads=threads)
+        self._service = AlignerService(limits, threads=threads, metrics=metrics)
         self._health = HealthServicer()
         for name in ("", SERVICE):
             self._health.set(name, _NOT_SERVING)
@@ -68,7 +77,7 @@ class AlignerServer:
         )
         self._server = grpc.server(
             self._executor,
-            interceptors=[*interceptors, *checks],
+            interceptors=interceptors,
             maximum_concurrent_rpcs=limits.max_concurrent_calls,
             options=[
                 ("grpc.max_receive_message_length", limits.max_request_bytes),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -28,6 +29,9 @@ from sprint_bridge.config import Limits
 from sprint_bridge.refused import RefusedError
 from sprint_bridge.scores import ReceivedScores, ScoreMessage, receive_scores, signal_chunks
 from sprint_bridge.shared_memory import SharedRegions
+
+if TYPE_CHECKING:
+    from sprint_bridge.metrics import Metrics
 
 __all__ = ["AlignerService"]
 
@@ -56,7 +60,8 @@ _FRAMES_PER_MESSAGE = 1 << 18
 class AlignerService(aligner_pb2_grpc.AlignerServicer):
     """Answers the rpcs of `aligner.proto`; unavailable until `backend` is set."""
 
-    def __init__(self, limits: Limits, *, threads: int = 4) -> None:
+    def __init__(self, limits: Limits, *, threads: int = 4, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics
         self._working = threading.BoundedSemaphore(threads)
         self.backend: Backend | None = None
         self._limits = limits
@@ -130,7 +135,7 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
             answer = backend.automata(items)
         return automata_message(
             answer.automata,
-            [_item_status(error) for error in answer.errors],
+            self._statuses(answer.errors),
             inventory_etag=backend.inventory.etag,
             config_digest=backend.config_digest,
             request_id=request.request_id,
@@ -145,8 +150,9 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
         self._check_batch(len(request.segments), context)
         for index, segment in enumerate(request.segments):
             self._check_name(index, segment, context)
+        answer = backend.alignments(request.segments)
         yield from _alignment_messages(
-            backend.alignments(request.segments), backend, request_id=request.request_id
+            answer, self._statuses(answer.errors), backend, request_id=request.request_id
         )
 
     def StreamAutomata(  # noqa: N802  # the name is the protocol's
@@ -165,7 +171,8 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
         received = self._receive(request_iterator, backend, context)
         with self._working:
             answer = backend.align(received.segments, received.scores)
-        for message in _alignment_messages(answer, backend, request_id=received.request_id):
+        statuses = self._statuses(answer.errors)
+        for message in _alignment_messages(answer, statuses, backend, request_id=received.request_id):
             yield aligner_pb2.AlignResponse(response=message)
 
     def ComputeLosses(  # noqa: N802  # the name is the protocol's
@@ -184,7 +191,7 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
             request_id=received.request_id,
             inventory_etag=backend.inventory.etag,
             config_digest=backend.config_digest,
-            statuses=[_item_status(error) for error in answer.errors],
+            statuses=self._statuses(answer.errors),
             losses=pack(answer.losses),
         )
         yield aligner_pb2.ComputeLossesResponse(header=header)
@@ -223,6 +230,14 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
             )  # fmt: skip
         except RefusedError as error:
             context.abort(error.code, str(error))
+
+    def _statuses(self, errors: Sequence[SeqtrainError | None]) -> list[aligner_pb2.ItemStatus]:
+        statuses = [_item_status(error) for error in errors]
+        if self._metrics is not None:
+            for status in statuses:
+                name = aligner_pb2.ItemCode.Name(status.code).removeprefix("ITEM_CODE_").lower()
+                self._metrics.items.labels(name).inc()
+        return statuses
 
     def _loaded(self, context: grpc.ServicerContext) -> Backend:
         if self.backend is None:
@@ -268,7 +283,7 @@ def _is_local(context: grpc.ServicerContext) -> bool:
 
 
 def _alignment_messages(
-    answer: BatchAlignments, backend: Backend, *, request_id: int
+    answer: BatchAlignments, statuses: Sequence[aligner_pb2.ItemStatus], backend: Backend, *, request_id: int
 ) -> Iterator[aligner_pb2.GetAlignmentsResponse]:
     """The alignments of a batch in messages of a middling size."""
     begin, count = 0, len(answer.labels)
@@ -283,7 +298,7 @@ def _alignment_messages(
             request_id=request_id,
             inventory_etag=backend.inventory.etag,
             config_digest=backend.config_digest,
-            statuses=[_item_status(error) for error in errors],
+            statuses=statuses[begin:end],
             num_frames=pack(np.array([len(row) for row in labels], dtype=np.int64)),
             labels=pack(np.concatenate([np.zeros(0, dtype=np.int32), *labels])),
         )

@@ -171,6 +171,10 @@ inline void stream_row(Real* __restrict target, const Real* __restrict source, i
   for (; v + line <= size; v += line) {
 #if defined(__AVX512F__)
     _mm512_stream_si512(reinterpret_cast<__m512i*>(target + v), _mm512_loadu_si512(source + v));
+#elif defined(__AVX__)
+    for (int64_t part = 0; part < line; part += line / 2)
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(target + v + part),
+                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + v + part)));
 #else
     for (int64_t part = 0; part < line; part += line / 4)
       _mm_stream_si128(reinterpret_cast<__m128i*>(target + v + part),

@@ -19,8 +19,8 @@ struct RowNormalizer {
   bool finite;       // no NaN, no +inf, and at least one score above -inf
 };
 
-// `ahead` is the row that is looked at next: it comes into the caches while the exponentials keep the processor busy and
-// memory idle.  It may be any address.
+// `ahead` is the row that is looked at next: it comes into the caches while the exponentials keep the processor busy
+// and memory idle.  It may be any address.
 template <class Real>
 inline RowNormalizer<Real> row_normalizer(const Real* __restrict row, int64_t size, const Real* ahead) {
   constexpr Real infinity = std::numeric_limits<Real>::infinity();

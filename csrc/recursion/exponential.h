@@ -17,14 +17,13 @@ struct Remainder;
 
 template <>
 struct Remainder<float> {
-  // Minimax polynomial (Cephes expf), error below one unit in the last place.
+  // Minimax polynomial for the relative error, which is 4e-9: a fifteenth of what rounding to float costs.
   template <class X>
   static X exponential(X r) {
-    X p = 1.9875691500e-4f * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
+    X p = 1.381459878757596e-3f * r + 8.368716575205326e-3f;
+    p = p * r + 4.166838899254799e-2f;
+    p = p * r + 1.666652113199234e-1f;
+    p = p * r + 4.999999403953552e-1f;
     return p * (r * r) + r + 1.0f;
   }
 };
@@ -87,6 +86,16 @@ inline void split_exponential(Real x, Real& mantissa, ExponentOf<Real>& exponent
   exponent = alive ? Exponent(n) : Exponent{zero_exponent};
 }
 
+// x - n ln 2 for results that fit a Real.  Where multiply and add round once, one step does: float's ln 2 is 2e-9 off,
+// which times n is below the last place of exp(x) down to exp(-20), and 4 of them at 1e-38.
+template <class Real>
+inline Vector<Real> remainder_in_range(Vector<Real> x, Vector<Real> n) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  if constexpr (sizeof(Real) == sizeof(float)) return x - n * 0.693147180559945f;
+#endif
+  return (x - n * LogTwo<Real>::high) - n * LogTwo<Real>::low;
+}
+
 // exp(x) of a vector with x <= 0; 0 where the result would be subnormal.  Adding `magic` rounds to an integer, which
 // then stands in the low bits of the sum.
 template <class Real>
@@ -98,7 +107,7 @@ inline Vector<Real> exponential_of_nonpositive(Vector<Real> x) {
   const Vector<Real> safe = x > floor ? x : floor;
   const Vector<Real> shifted = safe * LogTwo<Real>::inverse + magic;
   const Vector<Real> n = shifted - magic;
-  const Vector<Real> r = (safe - n * LogTwo<Real>::high) - n * LogTwo<Real>::low;
+  const Vector<Real> r = remainder_in_range<Real>(safe, n);
   const BitVector<Real> value = (BitVector<Real>)Remainder<Real>::exponential(r) + ((BitVector<Real>)shifted << bits);
   return x > floor ? (Vector<Real>)value : Vector<Real>{};
 }

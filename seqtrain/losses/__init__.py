@@ -12,13 +12,8 @@ from seqtrain.losses.deep_clustering import DeepClusteringLoss, deep_clustering
 from seqtrain.losses.edit_distance import EditDistance, edit_distance
 from seqtrain.losses.error_signal import ErrorSignalLoss, error_signal_loss
 from seqtrain.losses.expected_loss import ExpectedLoss, expected_loss
-from seqtrain.losses.extern_sprint import (
-    ErrorSignals,
-    ErrorSignalSource,
-    ExternSprintLoss,
-    extern_sprint_loss,
-)
-from seqtrain.losses.fast_baum_welch import AutomatonSource, FastBaumWelchLoss, fast_baum_welch_loss
+from seqtrain.losses.extern_sprint import ExternSprintLoss, extern_sprint_loss
+from seqtrain.losses.fast_baum_welch import FastBaumWelchLoss, fast_baum_welch_loss
 from seqtrain.losses.frame_errors import frame_errors
 from seqtrain.losses.generic_cross_entropy import GenericCrossEntropyLoss, generic_cross_entropy
 from seqtrain.losses.l1 import L1Loss, l1
@@ -37,6 +32,7 @@ from seqtrain.losses.samplers import (
     Sampler,
     UniformSampler,
 )
+from seqtrain.losses.sources import AutomatonSource, ErrorSignals, ErrorSignalSource, FullSumSignals
 from seqtrain.losses.triplet import TripletLoss, triplet, triplet_loss
 from seqtrain.losses.viterbi import ViterbiLoss, viterbi_loss
 
@@ -55,6 +51,7 @@ __all__ = [
     "ExternSprintLoss",
     "FastBaumWelchLoss",
     "FixedUnigramSampler",
+    "FullSumSignals",
     "GenericCrossEntropyLoss",
     "L1Loss",
     "LearnedUnigramSampler",

@@ -18,6 +18,7 @@ from seqtrain.errors import ArgumentError, DtypeError, InfeasibleError, LabelErr
 from seqtrain.fsa import FsaBatch, ctc, rna
 from seqtrain.functional import full_sum
 from seqtrain.infeasible import InfeasibleCount, handle, report
+from seqtrain.losses.frames import widened
 from seqtrain.losses.reduction import check_reduction, reduce
 from seqtrain.losses.viterbi import viterbi_loss
 from seqtrain.ops.ctc import ctc_loss as ctc_loss_op
@@ -75,10 +76,11 @@ def _over_automata(
     infeasible: InfeasibleCount | None,
 ) -> torch.Tensor:  # fmt: skip
     if normalize:
+        # Half precision would round each frame's log-probabilities; the sum over frames would show it.
         scores = (
-            scores._replace(values=scores.values.log_softmax(-1))
+            scores._replace(values=widened(scores.values).log_softmax(-1))
             if isinstance(scores, Packed)
-            else scores.log_softmax(-1)
+            else widened(scores).log_softmax(-1)
         )
     if paths == "best":
         return viterbi_loss(scores, lengths, graphs, on_infeasible=on_infeasible, infeasible=infeasible)

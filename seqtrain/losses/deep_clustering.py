@@ -118,4 +118,6 @@ def _bins(frames: Frames, rows: torch.Tensor, size: int) -> torch.Tensor:
 
 def _squared_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """(B,): ||leftᵀ right||² of (B, N, ·) and (B, N, ·)."""
-    return torch.bmm(left.transpose(1, 2), right).square().sum(dim=(1, 2))
+    # Autocast would take the product to half precision.
+    with torch.autocast(left.device.type, enabled=False):
+        return torch.bmm(left.transpose(1, 2), right).square().sum(dim=(1, 2))

@@ -51,6 +51,12 @@ def _values(tensor: Scores) -> torch.Tensor:
 
 def _rows_like(tensor: Scores, frames: Frames, labels: int, argument: str) -> torch.Tensor:
     values = _values(tensor)
+    if isinstance(tensor, Packed) and not torch.equal(tensor.lengths.cpu().long(), frames.lengths):
+        raise ShapeError(
+            f"{argument} is packed by other lengths, {tensor.lengths.tolist()!s:.80}, than the receiver, "
+            f"{frames.lengths.tolist()!s:.80}",
+            argument=argument,
+        )
     if not values.is_floating_point():
         raise DtypeError(f"{argument} must be floating-point, got {values.dtype}", argument=argument)
     rows = frames.select(values, argument, labels).detach()

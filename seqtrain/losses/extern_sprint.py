@@ -8,56 +8,20 @@ P. Doetsch et al.: RETURNN, ICASSP 2017, section on sequence-discriminative trai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
 
 import torch
 
-from seqtrain.errors import ArgumentError, Infeasible, InfeasibleError, ShapeError
+from seqtrain.errors import Infeasible, InfeasibleError, ShapeError
 from seqtrain.infeasible import InfeasibleCount, report
 from seqtrain.losses.error_signal import error_signal_loss
 from seqtrain.losses.frames import frames_of, widened
 from seqtrain.losses.reduction import check_reduction, reduce
+from seqtrain.losses.sources import AutomatonSource, ErrorSignalSource, error_signal_source
 from seqtrain.scores import Packed, Scores, check_policy
 
-__all__ = ["ErrorSignalSource", "ErrorSignals", "ExternSprintLoss", "extern_sprint_loss"]
+__all__ = ["ExternSprintLoss", "extern_sprint_loss"]
 
 _REDUCTIONS = ("none", "sum", "batch", "frames")
-
-
-class ErrorSignals(NamedTuple):
-    """What an aligner answers.
-
-    Attributes:
-        losses: (B,) float; +inf where it skipped the utterance.
-        signals: (B, T, V) float, ∂ loss_b / ∂ logits[b]; anything past the end.
-        reasons: for each utterance None, or why it was skipped; empty where the aligner doesn't say.
-    """
-
-    losses: torch.Tensor
-    signals: torch.Tensor
-    reasons: Sequence[str | None] = ()
-
-
-class ErrorSignalAnswer(Protocol):
-    """`ErrorSignals`, or what has the same: a `LossBatch` of the client."""
-
-    @property
-    def losses(self) -> torch.Tensor: ...
-
-    @property
-    def signals(self) -> torch.Tensor: ...
-
-    @property
-    def reasons(self) -> Sequence[str | None]: ...
-
-
-class ErrorSignalSource(Protocol):
-    """Whatever has losses and error signals: an `AlignerClient`, or a stand-in."""
-
-    def error_signals(
-        self, tags: Sequence[str], log_posteriors: torch.Tensor, lengths: torch.Tensor
-    ) -> ErrorSignalAnswer:
-        """Losses and signals for (B, T, V) float32 log-posteriors (0 past the end) of the utterances named."""
 
 
 def extern_sprint_loss(
@@ -133,22 +97,22 @@ class ExternSprintLoss(torch.nn.Module):
     """`extern_sprint_loss` with its options and a source; called with (logits, lengths, tags).
 
     Args:
-        source: an aligner's client.
+        source: an aligner's client, the address of its service, or a source of automata such as a builder: then the
+            full-sum criterion over them.
         on_infeasible: as above; `infeasible` counts what the aligner skipped.
     """
 
     def __init__(
-        self, source: ErrorSignalSource, *, reduction: str = "batch", on_infeasible: str = "raise"
+        self,
+        source: ErrorSignalSource | AutomatonSource | str,
+        *,
+        reduction: str = "batch",
+        on_infeasible: str = "raise",
     ) -> None:
         super().__init__()
         check_reduction(reduction, allowed=_REDUCTIONS)
         check_policy(on_infeasible)
-        if not hasattr(source, "error_signals"):
-            raise ArgumentError(
-                f"source must have a method error_signals, as an AlignerClient has; {type(source).__name__} has none",
-                argument="source",
-            )
-        self.source = source
+        self.source = error_signal_source(source)
         self.reduction = reduction
         self.on_infeasible = on_infeasible
         self.infeasible = InfeasibleCount()

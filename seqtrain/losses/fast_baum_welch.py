@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 
@@ -21,17 +20,12 @@ from seqtrain.functional import full_sum
 from seqtrain.infeasible import InfeasibleCount
 from seqtrain.losses.prior import PriorEstimator
 from seqtrain.losses.reduction import check_reduction, reduce
+from seqtrain.losses.sources import AutomatonSource, automaton_source
 from seqtrain.scores import Packed, Scores, check_policy, check_scores, split_scores
 
-__all__ = ["AutomatonSource", "FastBaumWelchLoss", "fast_baum_welch_loss"]
+__all__ = ["FastBaumWelchLoss", "fast_baum_welch_loss"]
 
 _REDUCTIONS = ("none", "sum", "batch", "frames")
-
-
-class AutomatonSource(Protocol):
-    """Whatever has automata for names of utterances: an `AlignerClient`, a local `AutomatonBuilder`."""
-
-    def automata(self, tags: Sequence[str]) -> FsaBatch: ...
 
 
 def _scaled(
@@ -137,7 +131,8 @@ class FastBaumWelchLoss(torch.nn.Module):
     batch while the module trains, before it's used.
 
     Args:
-        automata: source for names, or None where batches of automata are passed.
+        automata: source for names: an aligner's client, the address of its service (`unix:/path`, `host:port`), a
+            local builder; or None where batches of automata are passed.
         topology: makes automata of targets: `seqtrain.fsa.ctc`, `rna`, `linear`, or any function of (targets,
             target_lengths), such as `functools.partial(seqtrain.fsa.hmm, transitions=…)`.
         prior: a PriorEstimator, or (V,) log prior.
@@ -146,7 +141,7 @@ class FastBaumWelchLoss(torch.nn.Module):
 
     def __init__(
         self,
-        automata: AutomatonSource | None = None,
+        automata: AutomatonSource | str | None = None,
         *,
         topology: Callable[[torch.Tensor, torch.Tensor], FsaBatch] | None = None,
         am_scale: float = 1.0,
@@ -163,7 +158,7 @@ class FastBaumWelchLoss(torch.nn.Module):
         if prior_scale != 0.0 and prior is None:
             raise ArgumentError(f"prior_scale = {prior_scale}, but there is no prior", argument="prior_scale")
         _check_min_prob(min_prob)
-        self.automata = automata
+        self.automata = None if automata is None else automaton_source(automata)
         self.topology = topology
         self.am_scale = am_scale
         self.tdp_scale = tdp_scale

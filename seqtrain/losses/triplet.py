@@ -118,7 +118,9 @@ def _pairs(embeddings: torch.Tensor, labels: torch.Tensor, margin: float) -> tor
 def pairwise_hinge(embeddings: torch.Tensor, same: torch.Tensor, *, margin: float) -> torch.Tensor:
     """The contrastive hinge for embeddings (M, E) and any relation (M, M) bool of what belongs together, unchecked."""
     unit = torch.nn.functional.normalize(widened(embeddings), dim=1, eps=_MIN_LENGTH)
-    distances = 1.0 - unit @ unit.t()
+    # Autocast would take the product to half precision.
+    with torch.autocast(unit.device.type, enabled=False):
+        distances = 1.0 - unit @ unit.t()
     return 0.5 * torch.where(same, distances, (margin - distances).clamp(min=0.0)).sum()
 
 

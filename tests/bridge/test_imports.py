@@ -19,7 +19,15 @@ ALLOWED = {
 }
 # What only the part that needs it may import.
 EXTERNAL = {
-    "sprint_bridge": {"grpc", "grpc_health", "grpc_reflection", "numpy", "torch", "yaml"},
+    "sprint_bridge": {
+        "grpc",
+        "grpc_health",
+        "grpc_reflection",
+        "numpy",
+        "prometheus_client",
+        "torch",
+        "yaml",
+    },
     "seqtrain/aligner": {"google", "grpc", "numpy", "torch"},
     "seqtrain/aligner/v1": {"grpc", "grpc_health", "numpy"},
     "seqtrain/lexicon": {"numpy", "torch"},

@@ -119,3 +119,13 @@ def test_a_soft_alignment_of_packed_logits() -> None:
     aligned = ctc_soft_alignment(packed, *rest)
     torch.testing.assert_close(aligned, packed_rows(ctc_soft_alignment(logits, *rest), lengths))
     torch.testing.assert_close(aligned.sum(-1), torch.ones(int(lengths.sum())))
+
+
+@pytest.mark.parametrize("options", [{"label_loop": False}, {"paths": "best"}])
+def test_long_sums_in_half_precision_are_those_of_the_same_logits(options: dict[str, object]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 800, 50, generator=generator).to(torch.bfloat16)
+    rest = (torch.tensor([[3, 7, 9]]), torch.tensor([800]), torch.tensor([3]))
+    half = st.ctc_loss(logits, *rest, normalize=True, **options)  # type: ignore[arg-type]  # of several types
+    exact = st.ctc_loss(logits.double(), *rest, normalize=True, **options)  # type: ignore[arg-type]  # likewise
+    assert half.item() == pytest.approx(exact.item(), abs=5e-3)

@@ -12,9 +12,9 @@ from hypothesis import strategies as hs
 
 import seqtrain as st
 from seqtrain.errors import ArgumentError, InfeasibleError, NonFiniteScoresError, ShapeError
-from seqtrain.losses import ErrorSignals, ExternSprintLoss, extern_sprint_loss
+from seqtrain.losses import ErrorSignals, ExternSprintLoss, FastBaumWelchLoss, extern_sprint_loss
 from tests.fsa.strategies import quick
-from tests.ops.examples import DTYPES, offsets_of, packed_rows
+from tests.ops.examples import DTYPES, offsets_of, packed_rows, random_topology
 from tests.ops.gradient import gradient, scores_gradient
 
 LENGTHS = torch.tensor([4, 1, 3])
@@ -108,7 +108,9 @@ def test_the_module() -> None:
     module, logits = ExternSprintLoss(CrossEntropyAligner()), random_logits(5)
     torch.testing.assert_close(module(logits, LENGTHS, TAGS), cross_entropy(logits).sum() / 3)
     assert repr(module) == "ExternSprintLoss(reduction='batch', on_infeasible='raise')"
-    with pytest.raises(ArgumentError, match=r"source must have a method error_signals, .* object has none"):
+    with pytest.raises(
+        ArgumentError, match=r"source must have a method error_signals, .*; object has neither"
+    ):
         ExternSprintLoss(object())  # type: ignore[arg-type]  # that is what is tested
 
 
@@ -145,3 +147,22 @@ def test_nan_is_found_before_the_aligner_is_asked() -> None:
     with pytest.raises(NonFiniteScoresError, match=r"logits of utterance 2 hold NaN or .inf at frame 1"):
         extern_sprint_loss(logits, LENGTHS, TAGS, aligner)
     assert aligner.asked == []
+
+
+def test_a_source_of_automata_alone_stands_for_the_full_sum() -> None:
+    scores, lengths, graphs = random_topology("hmm", 1)
+
+    class Builder:
+        def automata(self, tags: Sequence[str]) -> st.fsa.FsaBatch:
+            return graphs.with_tags(tags)
+
+    names = ["a", "b", "c"]
+    mine = scores_gradient(lambda x: ExternSprintLoss(Builder(), reduction="none")(x, lengths, names), scores)
+    full = FastBaumWelchLoss(Builder(), reduction="none")
+    wanted = scores_gradient(lambda x: full(x.log_softmax(-1), lengths, names), scores)
+    torch.testing.assert_close(mine[0], wanted[0])
+    torch.testing.assert_close(mine[1], wanted[1], rtol=0, atol=1e-5)
+    short = lengths.clone()
+    short[1] = 0
+    with pytest.raises(InfeasibleError, match=r"utterance 1 \(b\): 0 frames given: .*no path fits"):
+        ExternSprintLoss(Builder())(scores, short, names)

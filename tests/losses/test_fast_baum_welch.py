@@ -189,6 +189,13 @@ def test_an_infeasible_utterance_of_a_source_is_named() -> None:
     assert masked.infeasible.last_tags == ("b",)
 
 
+def test_something_that_is_no_source() -> None:
+    with pytest.raises(
+        ArgumentError, match=r"automata must come from an AlignerClient, .*; int has no method automata"
+    ):
+        FastBaumWelchLoss(3)  # type: ignore[arg-type]  # that is what is tested
+
+
 def test_names_without_a_source() -> None:
     scores, lengths, _ = random_topology("hmm", 9)
     with pytest.raises(

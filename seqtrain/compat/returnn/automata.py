@@ -87,5 +87,5 @@ def staircase(lengths: torch.Tensor) -> FsaBatch:
     for count in lengths.tolist():
         arcs = [(0, j, t) for j in range(1, count + 1) for t in range(j)]
         arcs += [(i, j, i) for i in range(1, count) for j in range(i + 1, count + 1)]
-        graphs.append(Fsa(torch.tensor(arcs).reshape(-1, 3), num_states=count + 1))
+        graphs.append(Fsa(torch.tensor(arcs, dtype=torch.int64).reshape(-1, 3), num_states=count + 1))
     return FsaBatch.from_list(graphs)

@@ -144,6 +144,8 @@ class ReturnnLoss(torch.nn.Module, ABC):
     needs_target: ClassVar[bool] = True
     framewise: ClassVar[bool] = True
     before_softmax: ClassVar[bool] = True
+    needs_time: ClassVar[bool] = False
+    same_batch: ClassVar[bool] = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -250,12 +252,24 @@ class ReturnnLoss(torch.nn.Module, ABC):
         """
         if isinstance(layer, torch.Tensor):
             layer = LayerOutput.of(layer, lengths, activation=self.settings.activation)
+        elif not isinstance(layer, LayerOutput):
+            raise ArgumentError(
+                f"layer must be a torch.Tensor or a LayerOutput, got {type(layer).__name__}", argument="layer"
+            )
+        elif lengths is not None:
+            raise ArgumentError("a LayerOutput brings its own lengths: leave lengths out", argument="lengths")
+        if self.needs_time and layer.lengths is None:
+            raise ArgumentError(
+                f"loss {self.class_name!r} needs a time axis: pass the lengths of the sequences",
+                argument="lengths",
+            )
         batch = self._batch(layer, targets, target_lengths, tags, layers or {}, train, reduce)
+        if self.settings.only_on_eval and train:
+            nothing = torch.zeros((), device=layer.output.device)
+            return LossResult(nothing, nothing, self.norm_factor(batch), None)
         value, error = self.value(batch), self.error(batch)
         if reduce:
             value, error = (part if part is None else part.sum() for part in (value, error))
-        if self.settings.only_on_eval and train:
-            value, error = (part if part is None else torch.zeros_like(part) for part in (value, error))
         norm_factor = self.norm_factor(batch)
         scale = float(self.option("scale"))
         objective = None
@@ -287,14 +301,33 @@ class ReturnnLoss(torch.nn.Module, ABC):
             counted = torch.full_like(layer.lengths, limit) if whole else layer.lengths
             frames = Frames(counted, limit, False, layer.output.device)
         if targets is not None and layer.lengths is not None:
-            if target_lengths is None:
-                target_lengths = layer.lengths
+            if not isinstance(targets, torch.Tensor) or targets.dim() < 1:
+                raise ShapeError(f"targets must be a tensor (B, …), got {targets!r:.80}", argument="targets")
+            if target_lengths is None and not self.framewise:
+                raise ArgumentError(
+                    f"loss {self.class_name!r} needs target_lengths beside its targets",
+                    argument="target_lengths",
+                )
+            target_lengths = layer.lengths if target_lengths is None else target_lengths
             target_lengths = host_integers(target_lengths, "target_lengths", (None,)).long()
             if target_lengths.shape[0] != targets.shape[0]:
                 raise ShapeError(
                     f"target_lengths must have shape ({targets.shape[0]},), one a sequence of the targets, got "
                     f"{tuple(target_lengths.shape)}",
                     argument="target_lengths",
+                )
+            width = targets.shape[1] if targets.dim() > 1 else 0
+            bad = ((target_lengths < 0) | (target_lengths > width)).nonzero()
+            if not self.framewise and bad.numel():
+                b = int(bad[0])
+                raise ShapeError(
+                    f"target_lengths[{b}] = {int(target_lengths[b])} must lie in 0 … {width} (U)",
+                    argument="target_lengths",
+                )
+            if self.same_batch and targets.shape[0] != count:
+                raise ShapeError(
+                    f"targets are of {targets.shape[0]} sequences, the layer's output of {count}",
+                    argument="targets",
                 )
             if self.framewise and not torch.equal(target_lengths, layer.lengths):
                 b = int((target_lengths != layer.lengths).nonzero()[0])

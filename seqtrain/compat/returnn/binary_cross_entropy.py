@@ -22,11 +22,14 @@ class BinaryCrossEntropy(ReturnnLoss):
 
     def _rows(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         rows = widened(batch.rows(batch.layer.output))
-        if batch.dense:
-            targets = batch.dense_rows(rows.shape[-1])
-        else:
-            targets = batch.frames.select(batch.required_targets(), "targets", *rows.shape[1:])
+        targets = batch.frames.select(batch.required_targets(), "targets", *rows.shape[1:])
+        batch.frames.check_finite(targets, "targets")
         return rows, targets.to(rows)
+
+    @staticmethod
+    def _features(rows: torch.Tensor) -> int:
+        """F, 1 where the output has no feature axis."""
+        return rows.shape[-1] if rows.dim() > 1 else 1
 
     def value(self, batch: Batch) -> torch.Tensor:
         rows, targets = self._rows(batch)
@@ -37,8 +40,8 @@ class BinaryCrossEntropy(ReturnnLoss):
             pos_weight=None if weight is None else rows.new_tensor(float(weight)),
             reduction="none",
         )
-        return losses / rows.shape[-1]
+        return losses / self._features(rows)
 
     def error(self, batch: Batch) -> torch.Tensor:
         rows, targets = self._rows(batch)
-        return ((rows > 0) != (targets > 0.5)).to(torch.float32) / rows.shape[-1]
+        return ((rows > 0) != (targets > 0.5)).to(torch.float32) / self._features(rows)

@@ -35,6 +35,7 @@ class Bleu(SequenceLoss):
     """Minus the sentence BLEU of each sequence: an error without a value."""
 
     class_name = "bleu"
+    needs_time = True
     native = "`sentence_bleu`"
     notes = (
         "An order without n-grams counts as precision 1 (short hypotheses profit), and a hypothesis without any "

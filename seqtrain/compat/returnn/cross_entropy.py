@@ -7,17 +7,13 @@ import math
 import torch
 
 from seqtrain.compat.returnn.base import Batch, ReturnnLoss, Settings
+from seqtrain.compat.returnn.gradient_of import with_gradient_of
 from seqtrain.compat.returnn.layer_output import LayerOutput, safe_log
 from seqtrain.compat.returnn.options import Option
 from seqtrain.errors import ArgumentError, ConfigError
 from seqtrain.losses.frames import widened
 
 __all__ = ["CrossEntropy"]
-
-
-def _with_gradient_of(value: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The value, with another expression's gradient."""
-    return other + (value - other).detach()
 
 
 class CrossEntropy(ReturnnLoss):
@@ -59,6 +55,13 @@ class CrossEntropy(ReturnnLoss):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
+        given = self.option("safe_log_opts") or {}
+        unknown = [name for name in given if name not in ("eps", "use_fake_grad")]
+        if unknown:
+            raise ConfigError(
+                f"safe_log_opts has no {unknown[0]!r}; valid are: eps, use_fake_grad",
+                key=f"loss_opts.safe_log_opts.{unknown[0]}",
+            )
         if self.option("input_type") not in ("prob", "logits"):
             raise ConfigError(
                 f"input_type must be 'prob' or 'logits', got {self.option('input_type')!r}",
@@ -109,7 +112,7 @@ class CrossEntropy(ReturnnLoss):
             q, entropy = self._smoothed(labels, num_labels, rows)
             if fused:
                 total = rows.logsumexp(-1)
-                losses = _with_gradient_of(
+                losses = with_gradient_of(
                     (q * (total[:, None] - rows)).sum(-1) - entropy, total - (q * rows).sum(-1)
                 )
             else:
@@ -132,10 +135,10 @@ class CrossEntropy(ReturnnLoss):
         if logits and self.option("use_fused"):
             total = rows.logsumexp(-1)
             losses = (targets * (total[:, None] - rows)).sum(-1)
-            return self._bounded(_with_gradient_of(losses, total - (targets * rows).sum(-1)))
+            return self._bounded(with_gradient_of(losses, total - (targets * rows).sum(-1)))
         # The bound is of the negative elements, as there: it changes nothing that isn't negative itself.
         return -self._bounded(targets * self._safe_log(rows.softmax(-1) if logits else rows))
 
     def _bounded(self, losses: torch.Tensor) -> torch.Tensor:
         bound = self.option("fake_upper_bound")
-        return losses if bound is None else _with_gradient_of(losses.clamp(max=float(bound)), losses)
+        return losses if bound is None else with_gradient_of(losses.clamp(max=float(bound)), losses)

@@ -51,19 +51,20 @@ class ConnectionistTemporalClassification(SequenceLoss):
     """CTC by TensorFlow's op, by RETURNN's own full sum (`use_native`), or by the best path (`use_viterbi`)."""
 
     class_name = "ctc"
+    needs_time = True
     native = "`ctc_loss`, `ctc_soft_alignment`"
     options = (
         Option(
             "target_collapse_repeated",
             False,
             "",
-            "equal neighbours in the targets become one (not with use_native)",
+            "equal neighbours in the targets become one (with TensorFlow's op; in the error always)",
         ),
         Option(
             "auto_clip_target_len",
             False,
             "`on_infeasible=`",
-            "cuts targets to the frames - 1 (not with use_native)",
+            "cuts targets to the frames - 1 (with TensorFlow's op; in the error always)",
         ),
         Option("output_in_log_space", False, "`normalize=`"),
         Option(
@@ -115,7 +116,9 @@ class ConnectionistTemporalClassification(SequenceLoss):
         self.blank_index = int(given.get("blank_index", -1))
         self.collapse_in_op = bool(given.get("preprocess_collapse_repeated", False))
         self.ignore_longer = bool(given.get("ignore_longer_outputs_than_inputs", False))
-        zero = given.get("zero_infinity", settings.config.get("tf_native_ctc_zero_infinity"))
+        zero = given.get("zero_infinity")
+        if zero is None:
+            zero = settings.config.get("tf_native_ctc_zero_infinity")
         self.zero_infinity = (
             int(settings.config.get("behavior_version", 0)) >= 30 if zero is None else bool(zero)
         )
@@ -145,7 +148,14 @@ class ConnectionistTemporalClassification(SequenceLoss):
             labels, counts = padded_labels(
                 [_collapsed(row[:count].tolist()) for row, count in zip(labels, counts.tolist(), strict=True)]
             )
-        blank = self.blank_index % num_labels if self.paths == "native" else num_labels - 1
+        blank = num_labels - 1
+        if self.paths == "native":
+            if not -num_labels <= self.blank_index < num_labels:
+                raise ConfigError(
+                    f"blank_index {self.blank_index} isn't one of {num_labels} labels",
+                    key="loss_opts.ctc_opts.blank_index",
+                )
+            blank = self.blank_index % num_labels
         graphs = ctc_automata(
             num_labels, labels, counts, blank=blank, label_loop=self.label_loop, tags=batch.tags
         )
@@ -155,13 +165,16 @@ class ConnectionistTemporalClassification(SequenceLoss):
         normalized = self.paths != "native" or self.logits_normalize
         scores = wide.log_softmax(-1) if normalized else wide
         found = (viterbi if self.paths == "viterbi" else baum_welch)(scores, lengths, graphs)
+        occupied = (found.posteriors > 0).any(-1).any(-1)
         signal = -found.posteriors
         if self.paths != "native" or self.grad_wrt_softmax_in:
             signal = scores.exp() - found.posteriors
         found = BaumWelch(found.losses, signal)
         if self.paths == "tensorflow":
             found = _zeroed(found, longer)
-            found = found._replace(losses=found.losses.masked_fill(infeasible & ~longer, torch.inf))
+            # Without any posterior there is no path, for want of frames or of probability.
+            without = infeasible | ((lengths > 0) & ~occupied)
+            found = found._replace(losses=found.losses.masked_fill(without & ~longer, torch.inf))
         elif self.zero_infinity:
             found = _zeroed(found, infeasible)
         return error_signal_loss(z, found.losses, lengths, error_signal=found.posteriors.to(z.dtype))

@@ -15,6 +15,7 @@ class DeepClustering(SequenceLoss):
     """Affinity of embeddings against that of sources."""
 
     class_name = "deep_clustering"
+    needs_time = True
     native = "`deep_clustering`"
     options = (
         Option("embedding_dimension", REQUIRED, "`embedding_dimension=`"),

@@ -33,6 +33,7 @@ class EditDistance(SequenceLoss):
     """Levenshtein distance of the output's labels, or of what CTC decodes, to the targets: an error without a value."""
 
     class_name = "edit_distance"
+    needs_time = True
     native = "`edit_distance`, `decoding.ctc_prefix_beam`"
     options = (
         Option("debug_print", False, "", "accepted, prints nothing"),

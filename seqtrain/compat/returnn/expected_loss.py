@@ -10,6 +10,7 @@ from seqtrain.compat.returnn.base import Batch, SequenceLoss, Settings
 from seqtrain.compat.returnn.options import REQUIRED, Option
 from seqtrain.errors import ArgumentError, ConfigError, ShapeError
 from seqtrain.losses.expected_loss import expected_loss
+from seqtrain.losses.frames import widened
 
 __all__ = ["Expected"]
 
@@ -18,6 +19,7 @@ class Expected(SequenceLoss):
     """Expectation of another loss's value or error over a beam's hypotheses."""
 
     class_name = "expected_loss"
+    same_batch = False
     needs_target = False  # the loss within says whether it does
     native = "`expected_loss`"
     options = (
@@ -79,7 +81,7 @@ class Expected(SequenceLoss):
             None,
             targets,
             lengths,
-            tags=batch.tags,
+            tags=None if batch.tags is None else [tag for tag in batch.tags for _ in range(beam)],
             layers=batch.layers,
             train=batch.train,
             reduce=False,
@@ -92,8 +94,8 @@ class Expected(SequenceLoss):
                 key="loss_opts.loss",
             )
         return expected_loss(
-            scores,
-            losses.reshape(scores.shape).to(scores.dtype),
+            widened(scores),
+            losses.reshape(scores.shape).to(widened(scores).dtype),
             normalize_scores=bool(self.option("norm_scores")),
             stop_gradient_of_norm=bool(self.option("norm_scores_stop_gradient")),
             divide_by_hypotheses=bool(self.option("divide_beam_size")),

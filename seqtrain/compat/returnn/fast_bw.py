@@ -11,8 +11,8 @@ from seqtrain.compat.returnn.sprint import softmax_logits, tags_of
 from seqtrain.errors import ConfigError
 from seqtrain.fsa import FsaBatch
 from seqtrain.losses.error_signal import error_signal_loss
-from seqtrain.losses.fast_baum_welch import AutomatonSource
 from seqtrain.losses.frames import widened
+from seqtrain.losses.sources import AutomatonSource, automaton_source
 
 __all__ = ["FastBaumWelch", "scaled_automata"]
 
@@ -28,7 +28,7 @@ def scaled_automata(source: AutomatonSource | None, batch: Batch, tdp_scale: flo
             "automata come from an aligner: build_loss(…, aligner=AlignerClient(…))",
             key="loss_opts.sprint_opts",
         )
-    graphs = source.automata(tags_of(batch))
+    graphs = automaton_source(source).automata(tags_of(batch))
     return without_weights(graphs) if tdp_scale == 0.0 else graphs.scale_weights(tdp_scale)
 
 
@@ -36,6 +36,7 @@ class FastBaumWelch(SequenceLoss):
     """Full sum over automata from an aligner."""
 
     class_name = "fast_bw"
+    needs_time = True
     native = "`FastBaumWelchLoss`"
     options = (
         Option(

@@ -15,8 +15,8 @@ from seqtrain.compat.returnn.options import REQUIRED, Option
 from seqtrain.errors import ConfigError
 from seqtrain.fsa import FsaBatch
 from seqtrain.losses.ctc import ctc_automata
-from seqtrain.losses.fast_baum_welch import AutomatonSource
 from seqtrain.losses.frames import widened
+from seqtrain.losses.sources import AutomatonSource
 
 __all__ = ["FAST_BW_LAYER_KEYS", "fast_bw_layer"]
 
@@ -36,12 +36,13 @@ FAST_BW_LAYER_KEYS = (
         "`via_layer`'s signal isn't scaled by it; natively the gradient is exact",
     ),
     Option("min_prob", 0.0, "`min_prob=`", "natively the gradient is 0 below it"),
-    Option("staircase_seq_len_source", None, "", "the frames of the source count"),
+    Option("staircase_seq_len_source", None, "", "the layer whose lengths are climbed"),
 )
 """Keys of the layer."""
 
 _TARGETS = ("ctc", "sprint", "staircase")
 _INPUTS = ("log_prob", "prob")
+_CTC_OPTIONS = ("blank_idx", "label_loop", "ctc_merge_repeated")
 
 
 def fast_bw_layer(
@@ -85,8 +86,23 @@ def _automata(
     if target == "sprint":
         return scaled_automata(aligner, batch, float(options.get("tdp_scale", 1.0)))
     if target == "staircase":
-        return staircase(batch.frames.lengths)
+        source = options.get("staircase_seq_len_source")
+        if source is None or source not in batch.layers:
+            return staircase(batch.frames.lengths)
+        climbed = batch.layers[str(source)].lengths
+        if climbed is None:
+            raise ConfigError(f"layer {source!r} has no time axis", key="staircase_seq_len_source")
+        return staircase(climbed)
     ctc_opts = dict(options.get("ctc_opts") or {})
+    for name in ctc_opts:
+        if name not in _CTC_OPTIONS:
+            raise ConfigError(
+                f"ctc_opts has no {name!r}; valid are: {', '.join(_CTC_OPTIONS)}", key=f"ctc_opts.{name}"
+            )
+    if "label_loop" in ctc_opts and "ctc_merge_repeated" in ctc_opts:
+        raise ConfigError(
+            "ctc_opts: label_loop and ctc_merge_repeated are the same; pass one", key="ctc_opts.label_loop"
+        )
     loop = bool(ctc_opts.get("label_loop", ctc_opts.get("ctc_merge_repeated", True)))
     targets, target_lengths = batch.sequence_targets()
     blank = int(ctc_opts.get("blank_idx", num_labels - 1))

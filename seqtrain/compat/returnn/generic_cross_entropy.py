@@ -8,6 +8,7 @@ import torch
 
 from seqtrain.compat.returnn.base import Batch, ReturnnLoss
 from seqtrain.errors import ConfigError
+from seqtrain.losses.derivative import FinalGradient
 from seqtrain.losses.frames import widened
 
 __all__ = ["GenericCrossEntropy"]
@@ -18,13 +19,17 @@ class _ManualGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, losses: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gradient)
+        ctx.save_for_backward(gradient, x)
         return losses.clone()
 
     @staticmethod
     def backward(ctx: Any, *_: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient, None, None
+        gradient, x = ctx.saved_tensors
+        reason = (
+            "generic_ce's hand-written gradient has no derivative; the native generic_cross_entropy's has"
+        )
+        found: torch.Tensor = FinalGradient.apply(gradient, x[:0], reason)  # type: ignore[no-untyped-call]  # of torch
+        return found, None, None
 
 
 class GenericCrossEntropy(ReturnnLoss):

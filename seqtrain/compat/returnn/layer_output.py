@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from seqtrain.errors import ConfigError, ShapeError
+from seqtrain.compat.returnn.gradient_of import with_gradient_of
+from seqtrain.errors import ArgumentError, ConfigError, ShapeError
+from seqtrain.losses.frames import widened
 from seqtrain.scores import host_integers
 
 __all__ = ["ACTIVATIONS", "LayerOutput", "activation_name", "safe_log"]
@@ -67,10 +69,26 @@ def safe_log(
     probabilities: torch.Tensor, *, eps: float = _SMALLEST, use_fake_grad: bool = True
 ) -> torch.Tensor:
     """log(max(p, eps)); with `use_fake_grad` the gradient is 1 / max(p, eps) also where p is clipped."""
+    # In half precision 1e-20 would be 0.
+    probabilities = widened(probabilities)
     clipped = probabilities.clamp(min=eps)
-    if use_fake_grad:
-        clipped = probabilities + (clipped - probabilities).detach()
-    return clipped.log()
+    return (with_gradient_of(clipped, probabilities) if use_fake_grad else clipped).log()
+
+
+def _checked_lengths(output: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(B,) int64 on the CPU, each in 0 … T."""
+    if output.dim() < 2:
+        raise ShapeError(
+            f"lengths need a time axis (B, T, …), got shape {tuple(output.shape)}", argument="lengths"
+        )
+    lengths = host_integers(lengths, "lengths", (output.shape[0],)).long()
+    bad = ((lengths < 0) | (lengths > output.shape[1])).nonzero()
+    if bad.numel():
+        b = int(bad[0])
+        raise ShapeError(
+            f"lengths[{b}] = {int(lengths[b])} must lie in 0 … {output.shape[1]} (T)", argument="lengths"
+        )
+    return lengths
 
 
 @dataclass(frozen=True)
@@ -98,6 +116,14 @@ class LayerOutput:
     beam_scores: torch.Tensor | None = None
     weights: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.output, torch.Tensor):
+            raise ArgumentError(
+                f"a layer's output must be a torch.Tensor, got {type(self.output).__name__}", argument="layer"
+            )
+        if self.lengths is not None:
+            object.__setattr__(self, "lengths", _checked_lengths(self.output, self.lengths))
+
     @classmethod
     def of(
         cls,
@@ -111,22 +137,18 @@ class LayerOutput:
         Raises:
             ShapeError, DtypeError: lengths that aren't (B,) integers in 0 … T.
         """
-        if lengths is not None:
-            if before_activation.dim() < 2:
-                raise ShapeError(
-                    f"lengths need a time axis (B, T, …), got shape {tuple(before_activation.shape)}",
-                    argument="lengths",
-                )
-            lengths = host_integers(lengths, "lengths", (before_activation.shape[0],)).long()
-            bad = ((lengths < 0) | (lengths > before_activation.shape[1])).nonzero()
-            if bad.numel():
-                b = int(bad[0])
-                raise ShapeError(
-                    f"lengths[{b}] = {int(lengths[b])} must lie in 0 … {before_activation.shape[1]} (T)",
-                    argument="lengths",
-                )
         if activation is None:
             return cls(before_activation, lengths)
+        if activation not in ACTIVATIONS:
+            raise ConfigError(
+                f"activation {activation!r} is unknown; there are: {', '.join(sorted(ACTIVATIONS))}",
+                key="activation",
+            )
+        if not before_activation.is_floating_point():
+            raise ArgumentError(
+                f"what goes into an activation must be floating-point, got {before_activation.dtype}",
+                argument="layer",
+            )
         return cls(ACTIVATIONS[activation](before_activation), lengths, activation, before_activation)
 
     def log_output(self) -> torch.Tensor:

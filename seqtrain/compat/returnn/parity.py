@@ -29,7 +29,6 @@ from seqtrain.compat.returnn.registry import build_loss
 from seqtrain.compat.returnn.sampling import Sampling
 from seqtrain.errors import DataError
 from seqtrain.fsa import FsaBatch
-from seqtrain.losses.extern_sprint import ErrorSignals
 from seqtrain.losses.samplers import (
     FixedUnigramSampler,
     LearnedUnigramSampler,
@@ -38,6 +37,7 @@ from seqtrain.losses.samplers import (
     Sample,
     UniformSampler,
 )
+from seqtrain.losses.sources import ErrorSignals
 
 __all__ = ["CaseResult", "read_cases", "run_case"]
 

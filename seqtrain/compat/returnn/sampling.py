@@ -11,6 +11,7 @@ import torch
 from seqtrain.compat.returnn.base import Batch, ReturnnLoss, Settings
 from seqtrain.compat.returnn.options import Option
 from seqtrain.errors import ArgumentError, ConfigError
+from seqtrain.losses.frames import widened
 from seqtrain.losses.noise_contrastive import noise_contrastive
 from seqtrain.losses.sampled_softmax import sampled_softmax
 from seqtrain.losses.samplers import (
@@ -147,7 +148,7 @@ class Sampling(ReturnnLoss):
                     "use_full_softmax needs a layer with the activation softmax",
                     key="loss_opts.use_full_softmax",
                 )
-            rows = batch.rows(self.scores(batch.layer)).float()
+            rows = widened(batch.rows(self.scores(batch.layer)))
             return torch.nn.functional.cross_entropy(rows, batch.labels(rows.shape[-1]), reduction="none")
         if batch.layer.weights is None:
             raise ArgumentError(

@@ -8,6 +8,7 @@ from seqtrain.compat.returnn.base import Batch, SequenceLoss
 from seqtrain.compat.returnn.options import REQUIRED, Option
 from seqtrain.errors import ArgumentError, ConfigError
 from seqtrain.losses.extern_sprint import extern_sprint_loss
+from seqtrain.losses.sources import error_signal_source
 
 __all__ = ["Sprint", "softmax_logits", "tags_of"]
 
@@ -41,6 +42,7 @@ class Sprint(SequenceLoss):
     """Loss and error signal from an aligner."""
 
     class_name = "sprint"
+    needs_time = True
     native = "`ExternSprintLoss`"
     options = (
         Option(
@@ -58,5 +60,9 @@ class Sprint(SequenceLoss):
                 key="loss_opts.sprint_opts",
             )
         return extern_sprint_loss(
-            logits, batch.frames.lengths, tags_of(batch), self.settings.source, on_infeasible="inf"
+            logits,
+            batch.frames.lengths,
+            tags_of(batch),
+            error_signal_source(self.settings.source),
+            on_infeasible="inf",
         )

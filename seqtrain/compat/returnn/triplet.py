@@ -53,6 +53,7 @@ class Triplet(SequenceLoss):
         )[None]
 
     def _hinge(self, parts: tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+        labels = labels.to(torch.int32)  # whose overflow for labels above 46340 is RETURNN's, too
         quirk = labels[None, :] ** 2 == labels[None, :] * labels[:, None]
         return pairwise_hinge(torch.cat(parts), quirk, margin=float(self.option("margin")))
 

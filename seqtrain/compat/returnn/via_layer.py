@@ -7,7 +7,7 @@ import torch
 from seqtrain.compat.returnn.base import Batch, SequenceLoss, Settings
 from seqtrain.compat.returnn.layer_output import LayerOutput
 from seqtrain.compat.returnn.options import Option
-from seqtrain.errors import ArgumentError, ConfigError
+from seqtrain.errors import ArgumentError, ConfigError, ShapeError
 from seqtrain.losses.error_signal import error_signal_loss
 
 __all__ = ["ViaLayer"]
@@ -17,6 +17,7 @@ class ViaLayer(SequenceLoss):
     """The loss that another layer has, with its error signal, or with output - alignment."""
 
     class_name = "via_layer"
+    needs_time = True
     native = "`error_signal_loss`"
     options = (
         Option("error_signal_layer", None, "`error_signal=`"),
@@ -55,6 +56,12 @@ class ViaLayer(SequenceLoss):
                 argument="layers",
             )
         output = batch.layer.output.detach()
+        if other.output.shape != output.shape:
+            raise ShapeError(
+                f"the layer {self.option(option)!r} has shape {tuple(other.output.shape)}, the layer with the loss "
+                f"{tuple(output.shape)}",
+                argument="layers",
+            )
         signal = other.output if align is None else output - other.output.to(output)
         return error_signal_loss(
             self._receiver(batch.layer),

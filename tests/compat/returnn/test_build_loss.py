@@ -12,6 +12,7 @@ from seqtrain.compat.returnn.base import Batch
 from seqtrain.errors import (
     ArgumentError,
     ConfigError,
+    DerivativeError,
     DtypeError,
     InfeasibleError,
     LabelError,
@@ -247,7 +248,7 @@ def test_targets_of_the_wrong_kind() -> None:
             LOGITS, LENGTHS, dense
         )
     with pytest.raises(DtypeError, match="targets must be integer labels"):
-        build_loss({"activation": "softmax", "loss": "ctc"})(LOGITS, LENGTHS, dense)
+        build_loss({"activation": "softmax", "loss": "ctc"})(LOGITS, LENGTHS, dense, LENGTHS)
 
 
 def test_ctc_names_what_has_no_path() -> None:
@@ -343,3 +344,135 @@ def test_the_default_sampler() -> None:
     loss = build_loss({"loss": "sampling_loss", "loss_opts": {"num_sampled": 2}})
     loss(layer, None, torch.tensor([[1, 2]]))
     assert isinstance(loss.sampler, LogUniformSampler)
+
+
+@pytest.mark.parametrize("name", ["ce", "ctc"])
+def test_logs_of_what_is_no_probability_are_clipped(name: str) -> None:
+    """A log_softmax layer taken for probabilities, as there: the log of 1e-20, whose gradient is 1e20."""
+    x = LOGITS[:1].clone().requires_grad_()
+    loss = build_loss({"loss": name, "activation": "log_softmax"})
+    lengths, targets = torch.tensor([3]), LABELS[:1] if name == "ce" else torch.tensor([[1, 2]])
+    result = loss(x, lengths, targets, None if name == "ce" else torch.tensor([2]))
+    assert result.value.isfinite()
+    if name == "ce":
+        assert result.value.item() == pytest.approx(3 * 46.0517, rel=1e-5)
+
+
+def test_half_precision_probabilities_of_zero_have_a_finite_gradient() -> None:
+    y = torch.tensor([[[0.0, 0.5, 0.5], [0.2, 0.3, 0.5]]], dtype=torch.float16, requires_grad=True)
+    result = build_loss({"loss": "ctc"})(y, torch.tensor([2]), torch.tensor([[1]]), torch.tensor([1]))
+    (gradient,) = torch.autograd.grad(result.objective, y)
+    assert result.value.isfinite()
+    assert not gradient.isnan().any()
+
+
+@pytest.mark.parametrize("logit", [-torch.inf, -1e8, -3e4])
+def test_a_bounded_loss_is_the_bound_however_far_off(logit: float) -> None:
+    x = torch.tensor([[[logit, 0.0, 1.0]]], requires_grad=True)
+    loss = build_loss({"loss": "ce", "activation": "softmax", "loss_opts": {"fake_upper_bound": 1.5}})
+    result = loss(x, torch.tensor([1]), torch.tensor([[0]]))
+    assert result.value.item() == 1.5
+    (gradient,) = torch.autograd.grad(result.objective, x)
+    torch.testing.assert_close(gradient, x.detach().softmax(-1) - torch.tensor([1.0, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"target_lengths": torch.tensor([3, 2, 9])},
+            ShapeError,
+            r"target_lengths\[2\] = 9 must lie in 0 … 3",
+        ),
+        ({"target_lengths": torch.tensor([3, 2, -1])}, ShapeError, r"target_lengths\[2\] = -1 must lie in"),
+        ({"target_lengths": None}, ArgumentError, "'ctc' needs target_lengths"),
+        ({"lengths": None}, ArgumentError, "'ctc' needs a time axis: pass the lengths"),
+        (
+            {"targets": torch.tensor([[1, 2, 3]]), "target_lengths": torch.tensor([3])},
+            ShapeError,
+            "targets are of 1 seq",
+        ),
+        ({"layer": LayerOutput.of(LOGITS, LENGTHS)}, ArgumentError, "brings its own lengths"),
+        ({"layer": [1.0]}, ArgumentError, "layer must be a torch.Tensor or a LayerOutput, got list"),
+    ],
+)
+def test_bad_batches_of_a_sequence_loss(
+    arguments: dict[str, Any], error: type[ArgumentError], message: str
+) -> None:
+    loss = build_loss({"loss": "ctc", "activation": "softmax"})
+    given: dict[str, Any] = {
+        "layer": LOGITS, "lengths": LENGTHS, "targets": LABELS[:, :3], "target_lengths": torch.tensor([3, 0, 1])
+    }  # fmt: skip
+    with pytest.raises(error, match=message):
+        loss(**given | arguments)
+
+
+def test_a_blank_that_is_no_label() -> None:
+    loss = build_loss(
+        {
+            "loss": "ctc",
+            "activation": "softmax",
+            "loss_opts": {"use_native": True, "ctc_opts": {"blank_index": 7}},
+        }
+    )
+    with pytest.raises(ConfigError, match="blank_index 7 isn't one of 5 labels"):
+        loss(LOGITS, LENGTHS, LABELS[:, :1], torch.tensor([1, 0, 1]))
+
+
+def test_without_a_path_for_want_of_probability() -> None:
+    logits = torch.randn(1, 4, 4)
+    logits[..., 1] = -torch.inf
+    loss = build_loss({"loss": "ctc", "activation": "softmax"})
+    assert loss(logits, torch.tensor([4]), torch.tensor([[1]]), torch.tensor([1])).value == torch.inf
+
+
+def test_binary_cross_entropy_without_a_feature_axis() -> None:
+    logits, targets = LOGITS[..., 0], (LABELS > 2).float()
+    result = build_loss({"loss": "bin_ce"})(logits, LENGTHS, targets)
+    inside = torch.arange(6) < LENGTHS[:, None]
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[inside], targets[inside], reduction="sum"
+    )
+    torch.testing.assert_close(result.value, expected)
+
+
+def test_triplets_compare_labels_as_int32_does() -> None:
+    embeddings = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[16, 16, 3], [2, 2, 32], [5, 5, 16]])
+    loss = build_loss({"loss": "triplet_loss", "loss_opts": {"margin": 0.5}})
+    values = {
+        loss(embeddings, None, labels.to(kind)).value.item()
+        for kind in (torch.uint8, torch.int32, torch.int64)
+    }
+    assert len(values) == 1
+
+
+def test_a_second_derivative_of_a_hand_written_gradient_is_refused() -> None:
+    x = LOGITS.clone().requires_grad_()
+    objective = build_loss({"loss": "generic_ce", "activation": "exp"})(x, LENGTHS, LABELS).objective
+    (gradient,) = torch.autograd.grad(objective + x.square().sum(), x, create_graph=True)
+    with pytest.raises(DerivativeError, match="hand-written gradient has no derivative"):
+        torch.autograd.grad(gradient.sum(), x)
+
+
+def test_an_empty_staircase() -> None:
+    layer = LayerOutput.of(torch.randn(2, 5, 6), torch.tensor([5, 0]), activation="softmax")
+    batch = Batch(layer, None, None, None, {}, True, Frames(torch.tensor([5, 0]), 5, False, LOGITS.device))
+    found = fast_bw_layer({"align_target": "staircase", "input_type": "prob"}, batch)
+    assert found.loss is not None
+    assert found.loss[1] == 0.0
+
+
+def test_unknown_options_of_the_fast_bw_layers_automata() -> None:
+    layer = LayerOutput.of(LOGITS, LENGTHS, activation="softmax")
+    batch = Batch(
+        layer,
+        LABELS[:, :2],
+        torch.tensor([1, 0, 1]),
+        None,
+        {},
+        True,
+        Frames(LENGTHS, 6, False, LOGITS.device),
+    )
+    with pytest.raises(ConfigError, match="ctc_opts has no 'blank_index'; valid are: blank_idx"):
+        fast_bw_layer({"align_target": "ctc", "ctc_opts": {"blank_index": 4}}, batch)
