@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import grpc
-from seqtrain.aligner.v1.credentials import Credentials
 
 from seqtrain.aligner.v1 import aligner_pb2, aligner_pb2_grpc
+from seqtrain.aligner.v1.credentials import Credentials
 from seqtrain.aligner.v1.health import is_serving
 
 __all__ = ["ping"]

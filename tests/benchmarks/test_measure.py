@@ -22,6 +22,19 @@ def test_cpu_time_counts_work_not_sleep() -> None:
     assert min(times["work"]) >= 50 > 5 * max(times["sleep"])
 
 
+def test_the_second_call_of_a_turn_counts() -> None:
+    calls: list[str] = []
+
+    def slow_at_first(name: str) -> None:
+        first = not calls or calls[-1] != name
+        calls.append(name)
+        _burn(0.05 if first else 0.01)
+
+    times = cpu_times({name: lambda name=name: slow_at_first(name) for name in "ab"}, turns=2)  # type: ignore[misc]
+    assert calls == [*"ab", *"aabb", *"aabb"]
+    assert max(times["a"] + times["b"]) < 40
+
+
 def test_ratio_is_taken_turn_by_turn() -> None:
     assert median_ratio([10.0, 40.0, 30.0], [1.0, 2.0, 3.0]) == 10.0
 
