@@ -1,25 +1,31 @@
-"""`seqtrain align`: words and phones in time, from scores or from a recipe's network."""
+"""`seqtrain align`: words and phones in time, from scores, a recipe's network or RASR's alignment cache."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqtrain.errors import ArgumentError, DataError
+from seqtrain.errors import ArgumentError, DataError, InfeasibleError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
-    from seqtrain.align import AlignedUtterance
+    from seqtrain.align import AlignedUtterance, Transcript
+    from seqtrain.align.sprint_cache import Allophones, Archive, SprintAlignment
+    from seqtrain.lexicon import AutomatonBuilder
     from seqtrain.lexicon.topology import Topology
 
 __all__ = ["add_parser", "run"]
 
-_FORMATS = ("ctm", "phones.ctm", "textgrid", "jsonl")
+_SOURCES = {".npz": "scores", ".toml": "recipe", ".cache": "sprint-cache", ".bundle": "sprint-cache"}
+_FORMATS = ("ctm", "phones.ctm", "textgrid", "jsonl", "sprint-cache")
 _UTTERANCES_AT_A_TIME = 16
 
 
@@ -27,19 +33,34 @@ def add_parser(subparsers: Any) -> None:
     """Adds the command to the subparsers of `seqtrain`."""
     parser = subparsers.add_parser(
         "align",
-        help="forced alignment: words and phones in time, as CTM, TextGrid, JSON lines",
-        description="Aligns known texts. Either with scores from anywhere: an .npz with one array (frames, labels) of "
+        help="forced alignment: words and phones in time, as CTM, TextGrid, JSON lines, RASR's cache",
+        description="Aligns known texts. With scores from anywhere: an .npz with one array (frames, labels) of "
         "natural-log scores for each utterance, named like it; columns as in `AutomatonBuilder.inventory`. Or with the "
-        "network of a recipe that has been trained: its configuration, .toml.",
+        "network of a recipe that has been trained: its configuration, .toml. Or takes the alignments that RASR has "
+        "made, an archive or a bundle of them: words need --lexicon and --text, phones the names of the allophones.",
     )
-    parser.add_argument("source", type=Path, help="scores (.npz), or a recipe's configuration (.toml)")
+    parser.add_argument(
+        "source",
+        type=Path,
+        help="scores (.npz), a recipe's configuration (.toml), or RASR's alignments (.cache, .bundle, a folder)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="origin",
+        choices=tuple(dict.fromkeys(_SOURCES.values())),
+        help="what the source is; default: as its name ends",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the alignments go")
     parser.add_argument(
-        "--format", nargs="+", choices=_FORMATS, default=["ctm", "textgrid"], help="default: ctm textgrid"
+        "--format",
+        "--to",
+        nargs="+",
+        choices=_FORMATS,
+        help="default: ctm textgrid; phones.ctm textgrid where no words are known",
     )
     parser.add_argument("--json", action="store_true", help="print what was written as one JSON object")
 
-    scores = parser.add_argument_group("with scores")
+    scores = parser.add_argument_group("with scores or RASR's alignments")
     scores.add_argument(
         "--lexicon", type=Path, metavar="FILE", help="lines `word phoneme phoneme …`, or Bliss .xml[.gz]"
     )
@@ -68,6 +89,20 @@ def add_parser(subparsers: Any) -> None:
         help="probability of silence between words; default: 0.5",
     )
 
+    cache = parser.add_argument_group("RASR's alignments")
+    cache.add_argument(
+        "--allophones",
+        type=Path,
+        metavar="FILE",
+        help="the list that RASR has stored (allophones.store-to-file): what the ids of allophone states count that "
+        "are read, and written, too, instead of emissions, the columns of the scores",
+    )
+    cache.add_argument(
+        "--recover",
+        action="store_true",
+        help="read what is whole of an archive whose table or end is missing",
+    )
+
     recipe = parser.add_argument_group("with a recipe")
     recipe.add_argument(
         "--workdir", type=Path, help="the run's working folder (default: work/<name of the recipe>)"
@@ -84,47 +119,160 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ArgumentError: an option is missing or isn't one for this source.
-        DataError: a file is missing or broken, or scores and texts don't hold the same utterances.
+        DataError: a file is missing or broken, scores and texts don't hold the same utterances, or alignments don't
+            fit lexicon and text.
         OutOfVocabularyError: the lexicon lacks a word. InfeasibleError: an utterance is too short for its text.
     """
-    if args.source.suffix == ".npz":
-        aligned = {"": _from_scores(args)}
-    elif args.source.suffix == ".toml":
-        aligned = _from_recipe(args)
+    origin = args.origin if args.origin is not None else _origin(args.source)
+    if origin == "recipe":
+        if "sprint-cache" in (args.format or ()):
+            raise ArgumentError(
+                "a recipe's alignments aren't written as sprint-cache: align the scores of its network, an .npz",
+                argument="format",
+            )
+        results = {name: _Result(found) for name, found in _from_recipe(args).items()}
     else:
-        raise ArgumentError(
-            f"{args.source} is neither scores (.npz) nor a recipe's configuration (.toml)", argument="source"
-        )
+        results = {"": _from_scores(args) if origin == "scores" else _from_cache(args)}
     written = [
-        path for name, found in aligned.items() for path in _write(args.out / name, found, args.format)
+        path
+        for name, result in results.items()
+        for path in _write(args.out / name, result, _formats(args, result))
     ]
-    count = sum(map(len, aligned.values()))
-    words = sum(len(utterance.words) for found in aligned.values() for utterance in found)
+    utterances = [utterance for result in results.values() for utterance in result.utterances]
+    words = sum(len(utterance.words) for utterance in utterances)
     if args.json:
         print(
             json.dumps(
-                {"utterances": count, "words": words, "files": [str(path) for path in written]}, indent=2
+                {"utterances": len(utterances), "words": words, "files": [str(path) for path in written]},
+                indent=2,
             )
         )
     else:
-        print(f"{count} utterances, {words} words: {args.out}")
+        print(f"{len(utterances)} utterances, {words} words: {args.out}")
     return 0
 
 
-def _from_scores(args: argparse.Namespace) -> list[AlignedUtterance]:
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
+@dataclass(frozen=True)
+class _Result:
+    """What goes into the files.
 
-    from seqtrain.align import Transcript, align_words
-    from seqtrain.lexicon import AutomatonBuilder, read_lexicon, read_transcripts
+    Attributes:
+        utterances: the words and phones; phones alone where `words_known` isn't set.
+        cached: the alignments for a cache, by utterance, or None where none is wanted.
+    """
 
-    for name in ("lexicon", "text", "frame_shift"):
+    utterances: Sequence[AlignedUtterance]
+    words_known: bool = True
+    cached: Mapping[str, SprintAlignment] | None = None
+
+
+def _origin(source: Path) -> str:
+    if source.is_dir():
+        return "sprint-cache"
+    if source.suffix not in _SOURCES:
+        raise ArgumentError(
+            f"{source} is neither scores (.npz) nor a recipe's configuration (.toml) nor RASR's alignments (.cache, "
+            ".bundle, a folder); --from says which it is",
+            argument="source",
+        )
+    return _SOURCES[source.suffix]
+
+
+def _formats(args: argparse.Namespace, result: _Result) -> list[str]:
+    if args.format is not None:
+        return list(dict.fromkeys(args.format))
+    return ["ctm" if result.words_known else "phones.ctm", "textgrid"]
+
+
+def _from_scores(args: argparse.Namespace) -> _Result:
+    _require(args, "lexicon", "text", "frame_shift", what="aligning scores")
+    builder = _builder(args)
+    return _align(args, builder, _read_scores(args.source, len(builder.inventory)))
+
+
+def _from_cache(args: argparse.Namespace) -> _Result:
+    from seqtrain.align.sprint_cache import Allophones, CachedScores, open_archive
+
+    _require(args, "frame_shift", what="reading RASR's alignments")
+    allophones = None if args.allophones is None else Allophones.read(args.allophones)
+    with open_archive(args.source, recover=args.recover) as archive:
+        if archive.damage is not None:
+            print(f"seqtrain: {args.source}: left out: {archive.damage}", file=sys.stderr)
+        if not archive.segments:
+            raise DataError(f"{args.source} holds no alignment", path=str(args.source))
+        if args.lexicon is None and args.text is None:
+            return _phones_of_cache(args, archive, allophones)
+        _require(args, "lexicon", "text", what="the words of RASR's alignments")
+        builder = _builder(args)
+        scores = CachedScores(archive, builder.inventory, allophones=allophones)
+        try:
+            result = _align(args, builder, scores)
+        except InfeasibleError as error:
+            first = error.utterances[0]
+            raise DataError(
+                f"archive {args.source}, entry {first.tag!r}: its {first.frames} frames are no path through the text's "
+                "automaton: it was made with another lexicon, text or topology (see --states-per-phone, --silence)",
+                path=str(args.source),
+                utterance=first.tag,
+            ) from error
+    return replace(result, utterances=[_without_scores(utterance) for utterance in result.utterances])
+
+
+def _phones_of_cache(args: argparse.Namespace, archive: Archive, allophones: Allophones | None) -> _Result:
+    from seqtrain.align.sprint_cache import align_phones, read_alignment
+
+    for name in args.format or ():
+        if name in ("ctm", "sprint-cache"):
+            raise ArgumentError(
+                f"{name} needs the words: give --lexicon and --text, or ask for phones.ctm, textgrid, jsonl",
+                argument="format",
+            )
+    return _Result(
+        [
+            align_phones(
+                read_alignment(archive, name),
+                allophones,
+                name=name,
+                frame_shift=args.frame_shift,
+                frame_offset=args.frame_offset,
+                path=str(archive.origin(name)),
+            )
+            for name in archive.segments
+        ],
+        words_known=False,
+    )
+
+
+def _without_scores(utterance: AlignedUtterance) -> AlignedUtterance:
+    """A cache doesn't say how well its paths score."""
+    words, phones = (
+        tuple(replace(segment, score=None) for segment in segments)
+        for segments in (utterance.words, utterance.phones)
+    )
+    return replace(utterance, words=words, phones=phones, score=None)
+
+
+def _require(args: argparse.Namespace, *names: str, what: str) -> None:
+    for name in names:
         if getattr(args, name) is None:
-            option = name.replace("_", "-")
-            raise ArgumentError(f"aligning scores needs --{option}", argument=name)
-    builder = AutomatonBuilder(read_lexicon(args.lexicon), _topology(args))
+            raise ArgumentError(f"{what} needs --{name.replace('_', '-')}", argument=name)
+
+
+def _builder(args: argparse.Namespace) -> AutomatonBuilder:
+    from seqtrain.lexicon import AutomatonBuilder, read_lexicon
+
+    return AutomatonBuilder(read_lexicon(args.lexicon), _topology(args))
+
+
+def _align(
+    args: argparse.Namespace, builder: AutomatonBuilder, scores: Mapping[str, NDArray[Any]]
+) -> _Result:
+    """Aligns all utterances with their texts, some at a time."""
+    from seqtrain.align import align_words
+    from seqtrain.align.sprint_cache import Allophones, align_for_cache
+    from seqtrain.lexicon import read_transcripts
+
     texts = read_transcripts(args.text)
-    scores = _read_scores(args.source, len(builder.inventory))
     missing = [tag for tag in scores if tag not in texts]
     if missing:
         raise DataError(
@@ -133,20 +281,41 @@ def _from_scores(args: argparse.Namespace) -> list[AlignedUtterance]:
             path=str(args.text),
             utterance=missing[0],
         )
-    aligned = []
-    tags = list(scores)
-    for first in range(0, len(tags), _UTTERANCES_AT_A_TIME):
-        part = tags[first : first + _UTTERANCES_AT_A_TIME]
-        lengths = torch.tensor([len(scores[tag]) for tag in part])
+    aligned: list[AlignedUtterance] = []
+    cached: dict[str, SprintAlignment] | None = {} if "sprint-cache" in (args.format or ()) else None
+    allophones = None if cached is None or args.allophones is None else Allophones.read(args.allophones)
+    for padded, lengths, transcripts in _batches(scores, texts, args.frame_shift):
         aligned += align_words(
-            pad_sequence([torch.from_numpy(scores[tag]) for tag in part], batch_first=True),
+            padded,
             lengths,
-            [Transcript(tag, texts[tag], len(scores[tag]) * args.frame_shift) for tag in part],
+            transcripts,
             builder,
             frame_shift=args.frame_shift,
             frame_offset=args.frame_offset,
         )
-    return aligned
+        if cached is not None:
+            found = align_for_cache(padded, lengths, transcripts, builder, allophones=allophones)
+            cached.update(zip((transcript.id for transcript in transcripts), found, strict=True))
+    return _Result(aligned, cached=cached)
+
+
+def _batches(
+    scores: Mapping[str, NDArray[Any]], texts: Mapping[str, str], frame_shift: float
+) -> Iterator[tuple[Tensor, Tensor, list[Transcript]]]:
+    """Padded scores, their lengths and texts."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    from seqtrain.align import Transcript
+
+    tags = list(scores)
+    for first in range(0, len(tags), _UTTERANCES_AT_A_TIME):
+        part = {tag: scores[tag] for tag in tags[first : first + _UTTERANCES_AT_A_TIME]}
+        yield (
+            pad_sequence([torch.from_numpy(table) for table in part.values()], batch_first=True),
+            torch.tensor([len(table) for table in part.values()]),
+            [Transcript(tag, texts[tag], len(table) * frame_shift) for tag, table in part.items()],
+        )
 
 
 def _topology(args: argparse.Namespace) -> Topology:
@@ -200,8 +369,6 @@ def _read_scores(path: Path, num_labels: int) -> Mapping[str, NDArray[Any]]:
 
 
 def _from_recipe(args: argparse.Namespace) -> dict[str, list[AlignedUtterance]]:
-    import sys
-
     from seqtrain.training.config import read_config
     from seqtrain.training.entry import load_prepare
     from seqtrain.training.progress import Console
@@ -224,11 +391,13 @@ def _from_recipe(args: argparse.Namespace) -> dict[str, list[AlignedUtterance]]:
     return {name: list(recipe.aligned(args.stage, name).values()) for name in args.sets or known}
 
 
-def _write(directory: Path, utterances: list[AlignedUtterance], formats: list[str]) -> list[Path]:
+def _write(directory: Path, result: _Result, formats: Sequence[str]) -> list[Path]:
     from seqtrain.align import write_ctm, write_jsonl, write_textgrids
+    from seqtrain.align.sprint_cache import write_alignments
 
+    utterances = result.utterances
     written = []
-    for name in dict.fromkeys(formats):
+    for name in formats:
         if name == "ctm":
             write_ctm(directory / "words.ctm", utterances)
             written.append(directory / "words.ctm")
@@ -238,6 +407,9 @@ def _write(directory: Path, utterances: list[AlignedUtterance], formats: list[st
         elif name == "jsonl":
             write_jsonl(directory / "alignments.jsonl", utterances)
             written.append(directory / "alignments.jsonl")
+        elif name == "sprint-cache":
+            write_alignments(directory / "alignments.cache", result.cached or {})
+            written.append(directory / "alignments.cache")
         else:
             written += write_textgrids(directory / "textgrid", utterances)
     return written

@@ -11,7 +11,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ALLOWED = {
     # The server knows the wire format, automata, lexicon and kernels; nothing that trains, and not the client.
-    "sprint_bridge": ("sprint_bridge", "errors", "fsa", "lexicon", "functional", "scores", "aligner.v1"),
+    "sprint_bridge": (
+        "sprint_bridge",
+        "errors",
+        "fsa",
+        "lexicon",
+        "functional",
+        "scores",
+        "align.sprint_cache",
+        "aligner.v1",
+    ),
     # The client knows the wire format and the automata; and the label inventory, which it hands out.
     "seqtrain/aligner": ("errors", "files", "fsa", "aligner", "lexicon.inventory"),
     "seqtrain/aligner/v1": ("errors", "fsa", "aligner.v1"),
