@@ -64,6 +64,34 @@ def _parser() -> argparse.ArgumentParser:
     ping.add_argument("address", metavar="ADDRESS", help="unix:/path or host:port")
     ping.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS")
     ping.add_argument("--json", action="store_true", help="print one JSON object")
+
+    export = commands.add_parser("export", help="write the automata that RASR would export")
+    export.set_defaults(run=_export)
+    export.add_argument(
+        "--rasr-config", required=True, type=Path, metavar="CONFIG", help="RASR's own configuration"
+    )
+    export.add_argument("--out", required=True, type=Path, metavar="FILE.npz", help="automata, by segment")
+    export.add_argument(
+        "--segment", action="append", metavar="NAME", help="full name; again for more; default: all"
+    )
+    export.add_argument("--allophones", type=Path, metavar="FILE", help="write the allophone inventory, too")
+    export.add_argument(
+        "--labels", type=Path, metavar="FILE.json", help="write the names of the classes, too"
+    )
+    export.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="value of $(NAME) in the configuration",
+    )
+    export.add_argument(
+        "--unknown-words",
+        choices=("skip", "raise"),
+        default="skip",
+        help="skip words that aren't in the lexicon, as RASR does, with a warning (default), or stop",
+    )
+    export.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
@@ -124,6 +152,35 @@ def _config(options: argparse.Namespace) -> ServeConfig:
     if options.listen is not None:
         config = dataclasses.replace(config, listen=options.listen)
     return dataclasses.replace(config, insecure_loopback=True) if options.insecure_loopback else config
+
+
+def _export(options: argparse.Namespace) -> int:
+    from sprint_bridge.export import export
+
+    logging.basicConfig(level=logging.WARNING, format="sprint-bridge: %(message)s", stream=sys.stderr)
+    variables = {}
+    for setting in options.set:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set {setting!r}: expected NAME=VALUE", key=name)
+        variables[name] = value
+    report = export(
+        options.rasr_config,
+        options.out,
+        segments=options.segment,
+        allophones=options.allophones,
+        labels=options.labels,
+        variables=variables,
+        unknown_words=options.unknown_words,
+    )
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(
+            f"{options.out}: {report['segments']} segments, {report['states']} states, {report['edges']} edges, "
+            f"{report['classes']} classes, {report['allophones']} allophones"
+        )
+    return 0
 
 
 def _ping(options: argparse.Namespace) -> int:
