@@ -19,6 +19,12 @@ ALLOWED = {
         "functional",
         "scores",
         "align.sprint_cache",
+        # Of the PocketSphinx engine, which reads audio, in a worker process.
+        "align.pocketsphinx",
+        "align.resample",
+        "data.audio",
+        "data.manifest",
+        "data.utterance",
         "aligner.v1",
     ),
     # The client knows the wire format and the automata; and the label inventory, which it hands out.
