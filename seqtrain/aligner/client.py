@@ -15,7 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqtrain.aligner.answers import item_error, pad_labels, read_alignments, read_automata
+from seqtrain.aligner.answers import (
+    AutomataAnswer,
+    item_error,
+    pad_labels,
+    read_alignments,
+    read_automata_batch,
+)
 from seqtrain.aligner.cache import AutomatonCache, CacheKey
 from seqtrain.aligner.connection import Connection
 from seqtrain.aligner.disk_cache import DiskCache
@@ -439,8 +445,12 @@ class AlignerClient:
                 if cached is not None:
                     found[name] = cached
         missing = [name for name in dict.fromkeys(names) if name not in found]
-        for part in self._parts(missing, deadline):
-            found.update(zip(part, self._ask_automata(part, deadline, ahead=ahead), strict=True))
+        parts = self._parts(missing, deadline)
+        if not found and len(parts) == 1 and len(missing) == len(names):
+            # The answer is the batch, as it came.
+            return _partial(self._ask_automata(names, deadline, ahead=ahead), len(names))
+        for part in parts:
+            found.update(zip(part, self._ask_automata(part, deadline, ahead=ahead).items(), strict=True))
         answers = [found[name] for name in names]
         kept = tuple(index for index, answer in enumerate(answers) if isinstance(answer, Fsa))
         return PartialAutomata(
@@ -460,26 +470,25 @@ class AlignerClient:
                 self._cache.put(key, found)
         return found
 
-    def _ask_automata(
-        self, names: Sequence[str], deadline: float, *, ahead: bool
-    ) -> list[Fsa | AlignerItemError]:
+    def _ask_automata(self, names: Sequence[str], deadline: float, *, ahead: bool) -> AutomataAnswer:
         request = aligner_pb2.GetAutomataRequest(items=[aligner_pb2.ItemKey(segment=name) for name in names])
-        answer = (
+        message = (
             self._connection.call(
                 "automata", lambda channel, left: self._stream.ask(channel, request, left), deadline=deadline
             )
             if ahead
             else self._call("automata", lambda stub, left: stub.GetAutomata(request, timeout=left), deadline)
         )
-        self._check_configuration(answer.config_digest, answer.inventory_etag)
-        found = list(read_automata(answer, names, target=self.target))
-        for name, fsa in zip(names, found, strict=True):
-            if isinstance(fsa, Fsa):
-                key = CacheKey(answer.inventory_etag, answer.config_digest, name)
-                self._cache.put(key, fsa)
-                if self._disk is not None:
-                    self._disk.put(key, fsa)
-        return found
+        self._check_configuration(message.config_digest, message.inventory_etag)
+        answer = read_automata_batch(message, names, target=self.target)
+        if self._cache.max_bytes or self._disk is not None:
+            for name, fsa in zip(names, answer.items(), strict=True):
+                if isinstance(fsa, Fsa):
+                    key = CacheKey(message.inventory_etag, message.config_digest, name)
+                    self._cache.put(key, fsa)
+                    if self._disk is not None:
+                        self._disk.put(key, fsa)
+        return answer
 
     def _ask_alignments(
         self, names: Sequence[str], deadline: float
@@ -561,6 +570,14 @@ class AlignerClient:
                     "it was, or begin a new run",
                     target=self.target,
                 )
+
+
+def _partial(answer: AutomataAnswer, count: int) -> PartialAutomata:
+    return PartialAutomata(
+        automata=answer.batch,
+        kept=tuple(index for index in range(count) if index not in answer.errors),
+        errors=tuple(answer.errors.values()),
+    )
 
 
 def _names(tags: Sequence[str]) -> tuple[str, ...]:
