@@ -16,6 +16,7 @@ from seqtrain.errors import MissingDependencyError, SeqtrainError
 from sprint_bridge.backends.base import Backend
 from sprint_bridge.backends.load import load_backend
 from sprint_bridge.config import ServeConfig
+from sprint_bridge.memory import keep_freed_memory
 from sprint_bridge.server import AlignerServer
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int |
     """
     # Building automata is many small operations: threads of torch would only get in the way of the trainer's.
     torch.set_num_threads(1)
+    keep_freed_memory()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopping.set())

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from seqtrain.aligner.v1 import aligner_pb2_grpc
 from seqtrain.aligner.v1.health import SERVICE
+from seqtrain.aligner.v1.score_streams import serve_score_streams
 from seqtrain.errors import ConfigError
 from sprint_bridge.address import Address, resolve_address
 from sprint_bridge.backends.base import Backend
@@ -89,6 +90,7 @@ class AlignerServer:
                 ("grpc.so_reuseport", 0),
             ],
         )
+        serve_score_streams(self._service, self._server)
         aligner_pb2_grpc.add_AlignerServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, reflection.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)

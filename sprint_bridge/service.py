@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -194,7 +194,7 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
 
     def ComputeLosses(  # noqa: N802  # the name is the protocol's
         self, request_iterator: Iterator[aligner_pb2.ComputeLossesRequest], context: grpc.ServicerContext
-    ) -> Iterator[aligner_pb2.ComputeLossesResponse]:
+    ) -> Iterator[Any]:
         backend = self._loaded(context)
         if Capability.LOSSES not in backend.capabilities:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the backend {backend.name} has no losses")

@@ -33,6 +33,7 @@ from seqtrain.aligner.stream import AutomataStream
 from seqtrain.aligner.v1 import aligner_pb2, aligner_pb2_grpc
 from seqtrain.aligner.v1.credentials import Credentials
 from seqtrain.aligner.v1.health import is_serving
+from seqtrain.aligner.v1.score_streams import Data, align_call, compute_losses_call
 from seqtrain.errors import (
     AlignerError,
     AlignerItemError,
@@ -325,13 +326,13 @@ class AlignerClient:
         """
         names = _names(tags)
         batch = ScoredBatch(names, scores, lengths, etag=self.inventory().etag)
-        answers = self._call(
+        answers = self._connection.call(
             "forced alignments",
-            lambda stub, left: [
+            lambda channel, left: [
                 answer.response
-                for answer in stub.Align(batch.messages(aligner_pb2.AlignRequest), timeout=left)
+                for answer in align_call(channel)(batch.messages(aligner_pb2.AlignRequest), timeout=left)
             ],
-            time.monotonic() + self._timeout,
+            deadline=time.monotonic() + self._timeout,
         )
         return self._alignment_batch(answers, names)
 
@@ -365,16 +366,19 @@ class AlignerClient:
                 f"aligner at {self.target}: signals of {len(data)} bytes for scores of {batch.num_bytes}",
                 target=self.target,
             )
-        signals = np.frombuffer(data, dtype=batch.dtype).reshape(-1, batch.num_labels)
+        signals = data.view(batch.dtype).reshape(-1, batch.num_labels)
         return self._loss_batch(batch, header.statuses, losses, signals)
 
     def _ask_losses(
-        self, batch: ScoredBatch, messages: Callable[[], Iterator[aligner_pb2.ComputeLossesRequest]]
-    ) -> tuple[aligner_pb2.LossesHeader, NDArray[np.float64], bytearray]:
-        def attempt(stub: aligner_pb2_grpc.AlignerStub, left: float) -> Any:
-            return read_losses(stub.ComputeLosses(messages(), timeout=left), batch, target=self.target)
-
-        header, losses, data = self._call("losses", attempt, time.monotonic() + self._timeout)
+        self, batch: ScoredBatch, messages: Callable[[], Iterator[aligner_pb2.ComputeLossesRequest | Data]]
+    ) -> tuple[aligner_pb2.LossesHeader, NDArray[np.float64], NDArray[np.uint8]]:
+        header, losses, data = self._connection.call(
+            "losses",
+            lambda channel, left: read_losses(
+                compute_losses_call(channel)(messages(), timeout=left), batch, target=self.target
+            ),
+            deadline=time.monotonic() + self._timeout,
+        )
         self._check_configuration(header.config_digest, header.inventory_etag)
         return header, losses, data
 
