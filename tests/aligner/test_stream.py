@@ -102,26 +102,6 @@ def test_more_streams_than_working_threads(server: AlignerServer) -> None:
         client.close()
 
 
-def test_sixty_four_clients_at_once(server: AlignerServer) -> None:
-    wanted = builder().automata(TAGS[:8])
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            with AlignerClient(server.target, timeout=20.0, cache_bytes=0) as client:
-                for _ in range(3):
-                    assert equal(client.automata(TAGS[:8]), wanted)
-        except BaseException as error:  # looked at below
-            failures.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-
-
 def test_a_client_that_goes_away_in_the_middle_of_a_stream(server: AlignerServer) -> None:
     with grpc.insecure_channel(server.target) as channel:
         call = AlignerStub(channel).StreamAutomata(
