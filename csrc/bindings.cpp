@@ -5,6 +5,7 @@
 
 #include <tuple>
 
+#include "bindings_lattice.h"
 #include "cpu/kernels.h"
 #include "cpu/memory.h"
 
@@ -171,6 +172,7 @@ NB_MODULE(SEQTRAIN_MODULE, module) {
                nb::gil_scoped_release release;
                summarize(all, pointer<int64_t>(fewest), pointer<int64_t>(most), pointer<int64_t>(labels), threads);
              });
+  bind_lattices(module);
 }
 
 }  // namespace seqtrain

@@ -31,6 +31,13 @@ around and between them, l'_0 … l'_{2U}: α(t, s) gathers α(t-1, s), α(t-1, 
 is a blank or equals l'_{s-2}. Through y = log-softmax(x) the gradient of -L is softmax(x) · Σ_l γ(t, l) -
 γ(t, l) with the posteriors γ.
 
+Lattice. An acyclic automaton whose arcs bear whole scores w(a), states numbered so that every arc leads upwards:
+
+    L    = ⊕_π Σ_{a in π} w(a) + f(end of π)
+    α(0) = 0,   α(q) = ⊕ over arcs a = (p → q):  α(p) + w(a)
+    β(p) = f(p) ⊕ (⊕ over arcs a = (p → q):  w(a) + β(q)),   L = β(0)
+    ∂L/∂w(a) = exp( α(p) + w(a) + β(q) - L ),   ∂L/∂f(q) = exp( α(q) + f(q) - L )
+
 Everything here takes one utterance. Where no path exists L is -inf, and all derivatives are 0.
 """
 
@@ -49,12 +56,14 @@ __all__ = [
     "BestPath",
     "CtcLoss",
     "FullSumGradients",
+    "LatticeGradients",
     "Path",
     "best_path",
     "ctc_loss",
     "enumerate_paths",
     "full_sum",
     "full_sum_gradients",
+    "lattice_total_score",
     "posteriors",
 ]
 
@@ -361,3 +370,33 @@ def ctc_loss(
         gamma[:, label] += occupancy[:, s]
     gradient = np.exp(y) * gamma.sum(axis=1, keepdims=True) - gamma if normalize else -gamma
     return CtcLoss(loss=-total, gradient=gradient)
+
+
+@dataclass(frozen=True)
+class LatticeGradients:
+    """L of a lattice, and its derivatives: `weights` (A,) (the posteriors of the arcs), `final_weights` (F,)."""
+
+    score: float
+    weights: Array
+    final_weights: Array
+
+
+def lattice_total_score(fsa: Fsa) -> LatticeGradients:
+    """The sum over all paths, of any length, of an acyclic automaton with state 0 as start and source < destination."""
+    g = _parts(fsa)
+    order = np.argsort(g.source, kind="stable")
+    alpha = np.full(g.num_states, -np.inf)
+    alpha[g.start] = 0.0
+    for a in order:
+        alpha[g.destination[a]] = np.logaddexp(alpha[g.destination[a]], alpha[g.source[a]] + g.weight[a])
+    beta = g.final.copy()
+    for a in order[::-1]:
+        beta[g.source[a]] = np.logaddexp(beta[g.source[a]], g.weight[a] + beta[g.destination[a]])
+    total = float(np.logaddexp.reduce(alpha + g.final))
+    if total == -np.inf:
+        return LatticeGradients(total, np.zeros_like(g.weight), np.zeros_like(g.final_weights))
+    return LatticeGradients(
+        score=total,
+        weights=np.exp(alpha[g.source] + g.weight + beta[g.destination] - total),
+        final_weights=np.exp(alpha[g.final_states] + g.final_weights - total),
+    )
