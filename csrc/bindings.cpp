@@ -5,6 +5,7 @@
 
 #include <tuple>
 
+#include "bindings_lattice.h"
 #include "cpu/kernels.h"
 #include "cpu/memory.h"
 
@@ -156,6 +157,25 @@ NB_MODULE(SEQTRAIN_MODULE, module) {
     nb::gil_scoped_release release;
     best_path(problem);
   });
+  module.def("lattice_risk",
+             [](const GraphsArgument& lattices, uintptr_t risks, uintptr_t final_risks, uintptr_t risk, uintptr_t total,
+                uintptr_t arc_posteriors, uintptr_t arc_gradients, uintptr_t final_posteriors,
+                uintptr_t final_gradients, uintptr_t status, uintptr_t fault, int threads) {
+               const LatticeRisk problem{graphs(lattices),
+                                         pointer<const double>(risks),
+                                         pointer<const double>(final_risks),
+                                         pointer<double>(risk),
+                                         pointer<double>(total),
+                                         pointer<double>(arc_posteriors),
+                                         pointer<double>(arc_gradients),
+                                         pointer<double>(final_posteriors),
+                                         pointer<double>(final_gradients),
+                                         pointer<int64_t>(status),
+                                         pointer<int64_t>(fault),
+                                         threads};
+               nb::gil_scoped_release release;
+               lattice_risk(problem);
+             });
   // → (fault, utterance, position); fault 0: none
   module.def("check_ctc_targets", [](int64_t batch, int64_t labels, int64_t max_targets, uintptr_t targets,
                                      uintptr_t target_lengths, int64_t blank, uintptr_t needed) {
@@ -171,6 +191,7 @@ NB_MODULE(SEQTRAIN_MODULE, module) {
                nb::gil_scoped_release release;
                summarize(all, pointer<int64_t>(fewest), pointer<int64_t>(most), pointer<int64_t>(labels), threads);
              });
+  bind_lattices(module);
 }
 
 }  // namespace seqtrain

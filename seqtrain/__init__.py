@@ -11,7 +11,7 @@ aligner service), `seqtrain.data`, `seqtrain.training`.
 
 from __future__ import annotations
 
-from seqtrain import errors, fsa, losses, reference
+from seqtrain import errors, fsa, lattice, losses, reference
 from seqtrain.functional import (
     Alignment,
     CompactPosteriors,
@@ -39,6 +39,7 @@ __all__ = [
     "fast_baum_welch_loss",
     "fsa",
     "full_sum",
+    "lattice",
     "losses",
     "posteriors",
     "reference",

@@ -111,6 +111,23 @@ struct BestPath {
   int threads;
 };
 
+// Expected risk over lattices: acyclic graphs, one an utterance, states numbered in topological order and arcs sorted
+// by source; labels aren't read.
+struct LatticeRisk {
+  Graphs lattices;
+  const double* risks;        // (ΣA,)
+  const double* final_risks;  // (ΣF,)
+  double* risk;               // (B,)
+  double* total;              // (B,) log-sum of the paths' scores
+  double* arc_posteriors;     // (ΣA,) ∂risk/∂arc risk, ∂total/∂weight; or null, then the next three are too
+  double* arc_gradients;      // (ΣA,) ∂risk/∂weight
+  double* final_posteriors;   // (ΣF,)
+  double* final_gradients;    // (ΣF,)
+  int64_t* status;            // (B,)
+  int64_t* fault;             // (B,) 1 + the first arc that can't be used, -1 - the first final state; 0: none
+  int threads;
+};
+
 // Checks the targets and counts the frames they need: one each, and a blank between two equal neighbours.
 struct CtcTargets {
   int64_t batch, labels, max_targets;
@@ -138,5 +155,6 @@ void full_sum(const FullSum<Real>& problem);
 template <class Real>
 void scatter_occupancies(const Scatter<Real>& problem);
 void best_path(const BestPath& problem);
+void lattice_risk(const LatticeRisk& problem);
 
 }  // namespace seqtrain

@@ -159,5 +159,8 @@ def test_every_operator_is_checked_here() -> None:
         "full_sum_scores_backward",
         "full_sum_scores_backward_into",
         "full_sum_weights_backward",
+        "lattice_risk",
+        "lattice_risk_risks_backward",
+        "lattice_risk_weights_backward",
         "posteriors",
     }
