@@ -19,6 +19,7 @@ from seqtrain.losses.generic_cross_entropy import GenericCrossEntropyLoss, gener
 from seqtrain.losses.hypotheses import Hypotheses, sample_ctc_hypotheses
 from seqtrain.losses.l1 import L1Loss, l1
 from seqtrain.losses.lattice_risk import LatticeRiskLoss, lattice_risk_loss
+from seqtrain.losses.lattice_search import LatticeSearch
 from seqtrain.losses.loss_layer import LossLayer
 from seqtrain.losses.mean_l1 import MeanL1Loss, mean_l1
 from seqtrain.losses.mse import MSELoss, mse
@@ -59,6 +60,7 @@ __all__ = [
     "Hypotheses",
     "L1Loss",
     "LatticeRiskLoss",
+    "LatticeSearch",
     "LearnedUnigramSampler",
     "LogUniformSampler",
     "LossLayer",

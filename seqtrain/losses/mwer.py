@@ -28,6 +28,7 @@ from seqtrain.losses.edit_distance import edit_distance
 from seqtrain.losses.expected_loss import expected_loss
 from seqtrain.losses.frames import widened
 from seqtrain.losses.hypotheses import Hypotheses, padded_scores, sample_ctc_hypotheses
+from seqtrain.losses.lattice_search import LatticeSearch
 from seqtrain.losses.reduction import check_reduction, reduce
 from seqtrain.scores import Scores, check_policy, host_integers
 
@@ -37,6 +38,7 @@ Search = Callable[[torch.Tensor, torch.Tensor], Hypotheses]
 """From log-probabilities (B, T, V) without gradient and lengths (B,): the hypotheses."""
 
 _REDUCTIONS = ("none", "sum", "batch", "frames", "targets")
+_SEARCHES = ("sample", "nbest")
 _ESTIMATES = ("renormalized", "sampled")
 
 
@@ -223,9 +225,10 @@ class MWERLoss(torch.nn.Module):
 
     Args:
         search: "sample": `count` draws from the scores themselves, of which the distinct ones count with
-            "renormalized", all with "sampled"; or a function from log-probabilities and lengths to `Hypotheses`. Where
-            a call passes hypotheses, there is no search.
-        count: draws, at least 2.
+            "renormalized", all with "sampled"; "nbest": the `count` label sequences with the best paths, exact; or a
+            function from log-probabilities and lengths to `Hypotheses`, such as a `LatticeSearch` with a language model
+            in its graph. Where a call passes hypotheses, there is no search.
+        count: draws or sequences, at least 2.
         normalize: the scores are logits.
     """
 
@@ -246,8 +249,12 @@ class MWERLoss(torch.nn.Module):
         check_reduction(reduction, allowed=_REDUCTIONS)
         check_policy(on_infeasible)
         _check_estimate(estimate)
-        if isinstance(search, str) and search != "sample":
-            raise ArgumentError(f"search must be 'sample' or callable, got {search!r}", argument="search")
+        if isinstance(search, str) and search not in _SEARCHES:
+            raise ArgumentError(
+                f"search must be 'sample', 'nbest' or callable, got {search!r}", argument="search"
+            )
+        if search == "nbest" and estimate == "sampled":
+            raise ArgumentError("the n best aren't samples: estimate='renormalized'", argument="estimate")
         if count < 2:
             raise ArgumentError(f"count must be at least 2, got {count}", argument="count")
         self.search = search
@@ -280,12 +287,17 @@ class MWERLoss(torch.nn.Module):
         )  # fmt: skip
 
     def _found(self, scores: Scores, lengths: torch.Tensor, generator: torch.Generator | None) -> Hypotheses:
-        if isinstance(self.search, str):
+        if self.search == "sample":
             return sample_ctc_hypotheses(
                 scores, lengths, self.count, blank=self.blank, label_loop=self.label_loop, generator=generator
             )
         values = widened(padded_scores(scores)).detach()
-        return self.search(values.log_softmax(-1) if self.normalize else values, lengths)
+        search = self.search
+        if isinstance(search, str):
+            search = LatticeSearch.ctc(
+                values.shape[-1], blank=self.blank, label_loop=self.label_loop, count=self.count
+            )
+        return search(values.log_softmax(-1) if self.normalize else values, lengths)
 
     def extra_repr(self) -> str:
         search = self.search if isinstance(self.search, str) else type(self.search).__name__

@@ -265,8 +265,10 @@ def test_bad_arguments_are_named() -> None:
         mwer_loss(logits, REFERENCES, FULL, REFERENCE_LENGTHS, Hypotheses.from_lists([[[1]], [[3]]]))
     with pytest.raises(LabelError, match=r"not the blank \(0\)"):
         mwer_loss(logits, REFERENCES, FULL, REFERENCE_LENGTHS, Hypotheses.from_lists([[[0]], [[1]]]))
-    with pytest.raises(ArgumentError, match="search must be 'sample' or callable"):
-        MWERLoss("nbest")
+    with pytest.raises(ArgumentError, match="search must be 'sample', 'nbest' or callable"):
+        MWERLoss("beam")
+    with pytest.raises(ArgumentError, match="the n best aren't samples"):
+        MWERLoss("nbest", estimate="sampled")
     with pytest.raises(ArgumentError, match="count must be at least 2"):
         MWERLoss(count=1)
     with pytest.raises(ArgumentError, match="count must be at least 1"):
