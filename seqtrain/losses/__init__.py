@@ -16,10 +16,14 @@ from seqtrain.losses.extern_sprint import ExternSprintLoss, extern_sprint_loss
 from seqtrain.losses.fast_baum_welch import FastBaumWelchLoss, fast_baum_welch_loss
 from seqtrain.losses.frame_errors import frame_errors
 from seqtrain.losses.generic_cross_entropy import GenericCrossEntropyLoss, generic_cross_entropy
+from seqtrain.losses.hypotheses import Hypotheses, sample_ctc_hypotheses
 from seqtrain.losses.l1 import L1Loss, l1
+from seqtrain.losses.lattice_risk import LatticeRiskLoss, lattice_risk_loss
+from seqtrain.losses.lattice_search import LatticeSearch
 from seqtrain.losses.loss_layer import LossLayer
 from seqtrain.losses.mean_l1 import MeanL1Loss, mean_l1
 from seqtrain.losses.mse import MSELoss, mse
+from seqtrain.losses.mwer import MWERLoss, mwer_loss
 from seqtrain.losses.noise_contrastive import NoiseContrastiveLoss, noise_contrastive
 from seqtrain.losses.prior import PriorEstimator
 from seqtrain.losses.sampled_softmax import SampledSoftmaxLoss, sampled_softmax
@@ -53,11 +57,15 @@ __all__ = [
     "FixedUnigramSampler",
     "FullSumSignals",
     "GenericCrossEntropyLoss",
+    "Hypotheses",
     "L1Loss",
+    "LatticeRiskLoss",
+    "LatticeSearch",
     "LearnedUnigramSampler",
     "LogUniformSampler",
     "LossLayer",
     "MSELoss",
+    "MWERLoss",
     "MeanL1Loss",
     "NoiseContrastiveLoss",
     "PriorEstimator",
@@ -83,9 +91,12 @@ __all__ = [
     "frame_errors",
     "generic_cross_entropy",
     "l1",
+    "lattice_risk_loss",
     "mean_l1",
     "mse",
+    "mwer_loss",
     "noise_contrastive",
+    "sample_ctc_hypotheses",
     "sampled_softmax",
     "sentence_bleu",
     "triplet",
