@@ -16,7 +16,14 @@ from seqtrain.errors import ArgumentError, DataError, FsaError
 from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.batch import FsaBatch
 from seqtrain.fsa.k2 import load_k2, save_k2
-from seqtrain.fsa.openfst import from_openfst, pywrapfst, read_openfst, to_openfst, write_openfst
+from seqtrain.fsa.openfst import (
+    from_openfst,
+    pywrapfst,
+    read_openfst,
+    symbol_table,
+    to_openfst,
+    write_openfst,
+)
 from seqtrain.fsa.text_k2 import from_k2_text, to_k2_text
 from seqtrain.fsa.wfst import Wfst
 
@@ -58,18 +65,16 @@ def from_openfst_table(
         FsaError: OpenFst refuses the text; what it says is in the standard error.
     """
     module = pywrapfst()
-    names = Wfst(
-        np.zeros((0, 4), dtype=np.int64), np.zeros(0), 1, 0, np.zeros(0, dtype=np.int64), np.zeros(0),
-        input_symbols, input_symbols if acceptor else output_symbols,
-    )  # fmt: skip
-    tables = to_openfst(names, semiring="log")
+    outputs = input_symbols if acceptor else output_symbols
+    # The compiler points to the tables without holding them: they have to outlive it.
+    names, output_names = symbol_table(input_symbols), symbol_table(outputs)
     compiler = module.Compiler(
         arc_type="log64",
         acceptor=acceptor,
-        isymbols=tables.input_symbols(),
-        osymbols=tables.output_symbols(),
+        isymbols=names,
+        osymbols=output_names,
         keep_isymbols=input_symbols is not None,
-        keep_osymbols=names.output_symbols is not None,
+        keep_osymbols=outputs is not None,
         keep_state_numbering=True,
     )
     try:

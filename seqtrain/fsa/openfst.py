@@ -8,12 +8,13 @@ probabilities (arcs of type log64, double precision), "tropical" keeps the best 
 from __future__ import annotations
 
 import importlib
-import math
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seqtrain.errors import ArgumentError, DataError, FsaError, MissingDependencyError
 from seqtrain.fsa.automaton import Fsa
@@ -26,6 +27,7 @@ __all__ = [
     "pywrapfst",
     "read_openfst",
     "read_symbols",
+    "symbol_table",
     "to_openfst",
     "write_openfst",
     "write_symbols",
@@ -33,6 +35,9 @@ __all__ = [
 
 SEMIRINGS = {"log": "log64", "tropical": "standard"}
 """Semiring → OpenFst's type of arc."""
+
+_WEIGHTS = {"standard": "<f4", "log": "<f4", "log64": "<f8"}
+"""Type of arc → its weights in the binary form."""
 
 
 def pywrapfst() -> Any:
@@ -61,7 +66,8 @@ def check_semiring(semiring: str) -> str:
     return SEMIRINGS[semiring]
 
 
-def _symbol_table(symbols: Mapping[int, str] | None) -> Any:
+def symbol_table(symbols: Mapping[int, str] | None) -> Any:
+    """OpenFst's table of these names, or None."""
     if symbols is None:
         return None
     table = pywrapfst().SymbolTable()
@@ -93,49 +99,65 @@ def to_openfst(graph: Wfst | Fsa, *, semiring: str) -> Any:
         fst.add_arc(source, module.Arc(label, output, cost, destination))
     for state, weight in zip(wfst.final_states.tolist(), wfst.final_weights.tolist(), strict=True):
         fst.set_final(state, module.Weight(fst.weight_type(), 0.0 - weight))
-    fst.set_input_symbols(_symbol_table(wfst.input_symbols))
-    fst.set_output_symbols(_symbol_table(wfst.output_symbols))
+    fst.set_input_symbols(symbol_table(wfst.input_symbols))
+    fst.set_output_symbols(symbol_table(wfst.output_symbols))
     return fst
 
 
 def from_openfst(fst: Any) -> Wfst:
-    """A `pywrapfst.Fst` of any type of arc that has one float as its weight; arcs by source, in their order there.
+    """A `pywrapfst.Fst` with arcs of type standard, log or log64; arcs by source, in their order there.
 
     A graph without states becomes one state that isn't final.
 
     Raises:
-        FsaError: a weight that isn't a number, which is how OpenFst marks a failed operation.
+        FsaError: another type of arc, or a weight that is NaN, which is how OpenFst marks a failed operation.
     """
-    arcs, weights, finals = list[tuple[int, int, int, int]](), list[float](), dict[int, float]()
-    for state in fst.states():
-        for arc in fst.arcs(state):
-            arcs.append((state, arc.nextstate, arc.ilabel, arc.olabel))
-            weights.append(_log_weight(arc.weight))
-        final = _log_weight(fst.final(state))
-        if final > -math.inf:
-            finals[state] = final
-    states = fst.num_states() if hasattr(fst, "num_states") else sum(1 for _ in fst.states())
+    if fst.arc_type() not in _WEIGHTS:
+        raise FsaError(
+            f"OpenFst's arcs of type {fst.arc_type()!r} can't be read: convert them to standard, log or log64"
+        )
+    # Python's view of a weight is a text of 9 digits; the binary form has all of them.
+    plain = pywrapfst().VectorFst.read_from_string(pywrapfst().convert(fst, "vector").write_to_string())
+    plain.set_input_symbols(None)
+    plain.set_output_symbols(None)
+    arcs, finals = _states_and_arcs(plain.write_to_string(), _WEIGHTS[fst.arc_type()])
+    final_weights = 0.0 - finals.astype(np.float64)
+    final = np.flatnonzero(final_weights > -np.inf)
     return Wfst(
-        np.array(arcs, dtype=np.int64).reshape(-1, 4),
-        np.array(weights, dtype=np.float64),
-        max(states, 1),
-        max(fst.start(), 0),
-        np.array(list(finals), dtype=np.int64),
-        np.array(list(finals.values()), dtype=np.float64),
+        np.column_stack([arcs[name] for name in ("source", "destination", "input", "output")]),
+        0.0 - arcs["weight"].astype(np.float64),
+        max(len(finals), 1),
+        max(plain.start(), 0),
+        final,
+        final_weights[final],
         _symbols(fst.input_symbols()),
         _symbols(fst.output_symbols()),
     )
 
 
-def _log_weight(weight: Any) -> float:
-    value = str(weight)
-    try:
-        cost = float(value)
-    except ValueError as error:
-        raise FsaError(
-            f"OpenFst's weight {value!r} isn't one number: convert the arcs to standard or log"
-        ) from error
-    return 0.0 - cost
+def _states_and_arcs(binary: bytes, weight: str) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    """Columns of arcs and the cost of each state as a final one, of OpenFst's binary form without symbol tables."""
+    place = 4
+    for _ in ("type of the graph", "type of its arcs"):
+        (length,) = struct.unpack_from("<i", binary, place)
+        place += 4 + length
+    place += 4 + 4 + 8  # version, flags, properties
+    _, num_states, _ = struct.unpack_from("<qqq", binary, place)
+    place += 3 * 8
+    row = np.dtype([("input", "<i4"), ("output", "<i4"), ("weight", weight), ("destination", "<i4")])
+    final = np.dtype([("weight", weight), ("arcs", "<i8")])
+    costs, counts, tables = [], [], [np.zeros(0, dtype=row)]
+    for _ in range(num_states):
+        state = np.frombuffer(binary, dtype=final, count=1, offset=place)[0]
+        place += final.itemsize
+        costs.append(state["weight"])
+        counts.append(int(state["arcs"]))
+        tables.append(np.frombuffer(binary, dtype=row, count=counts[-1], offset=place))
+        place += counts[-1] * row.itemsize
+    table = np.concatenate(tables)
+    columns = {name: table[name].astype(np.int64) for name in ("input", "output", "destination")}
+    columns["source"] = np.repeat(np.arange(num_states), np.array(counts, dtype=np.int64))
+    return {**columns, "weight": table["weight"]}, np.array(costs, dtype=weight)
 
 
 def read_openfst(path: str | Path) -> Wfst:

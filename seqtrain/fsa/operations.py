@@ -230,7 +230,7 @@ def shortest_distance(graph: Graph, *, semiring: str, reverse: bool = False) -> 
     fst = to_openfst(graph, semiring=semiring)
     module = pywrapfst()
     try:
-        costs = [float(str(w)) for w in module.shortestdistance(fst, delta=_delta(semiring), reverse=reverse)]
+        costs = [float(w) for w in module.shortestdistance(fst, delta=_delta(semiring), reverse=reverse)]
     except module.FstError as error:
         raise FsaError(f"OpenFst: {error}") from error
     # It stops at the last state that can be reached.
