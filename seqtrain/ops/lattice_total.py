@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from seqtrain.ops.kernels import KERNELS
-from seqtrain.ops.lattices import LATTICE_SCHEMA, Lattices, check_weights
+from seqtrain.ops.lattices import LATTICE_SCHEMA, Lattices, check_status
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
 
 __all__ = ["lattice_total"]
@@ -45,7 +45,7 @@ def _forward(
         status.data_ptr(),
         torch.get_num_threads(),
     )
-    check_weights(status)
+    check_status(status)
     return value.to(weights.dtype), arc_posteriors, final_posteriors, status
 
 
