@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch
 
-from seqtrain.errors import DeviceError, DtypeError, InfeasibleError, ShapeError
+from seqtrain.errors import DeviceError, InfeasibleError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch
+from seqtrain.fsa.k2 import as_automata
 from seqtrain.infeasible import NOT_HERE, InfeasibleCount, handle, report
 from seqtrain.ops.best_path import best_path as best_path_op
 from seqtrain.ops.full_sum import full_sum as full_sum_op
@@ -28,6 +29,7 @@ from seqtrain.scores import (
     host_integers,
     split_scores,
 )
+from seqtrain.torch_versions import is_compiling
 
 __all__ = ["Alignment", "CompactPosteriors", "best_path", "compact_posteriors", "full_sum", "posteriors"]
 
@@ -75,12 +77,11 @@ class _Prepared(NamedTuple):
 def _flat(fsa: FsaBatch | Fsa, batch: int) -> tuple[tuple[torch.Tensor, ...], Sequence[str] | None]:
     """The automata's tensors in the operators' order; a single `Fsa` becomes the one that all share."""
     tags: Sequence[str] | None = None
-    if isinstance(fsa, Fsa):
-        graphs = FsaBatch.from_list([fsa])
-    elif not isinstance(fsa, FsaBatch):
-        raise DtypeError(f"fsa must be an FsaBatch or an Fsa, got {type(fsa).__name__}", argument="fsa")
+    automata = as_automata(fsa)
+    if isinstance(automata, Fsa):
+        graphs = FsaBatch.from_list([automata])
     else:
-        graphs, tags = fsa, fsa.tags
+        graphs, tags = automata, automata.tags
         if len(graphs) != batch:
             raise ShapeError(
                 f"fsa holds {len(graphs)} automata for {batch} utterances; one automaton for all is passed as an Fsa",
@@ -122,7 +123,8 @@ def full_sum(
         scores: (B, T, V) float16, bfloat16, float32 or float64, any strides, or `Packed`. Arithmetic is float32 with a
             range of its own (float64 for float64 scores).
         lengths: (B,) int frames of each utterance.
-        fsa: a batch of B automata, or one `Fsa` that all share. Where its weights require grad, they get one.
+        fsa: a batch of B automata, or one `Fsa` that all share; k2's FsaVec and Fsa likewise. Where its weights require
+            grad, they get one.
         on_infeasible: what to do with an utterance that no path fits: "raise" InfeasibleError naming every one
             of them, "mask" (value 0, gradient 0), or "inf" (value -inf, gradient 0).
         gradient_out: memory like the scores that the gradient is written to instead of to fresh memory; the scores
@@ -153,7 +155,7 @@ def full_sum(
         p.values, p.offsets, p.lengths, *p.automata, anchor, gradient_out, with_scores, with_weights, on_infeasible,
         handle(infeasible),
     )  # fmt: skip
-    if torch.compiler.is_compiling():
+    if is_compiling():
         compiled: torch.Tensor = full_sum_op(*arguments)[0]
         return compiled
     try:
@@ -206,7 +208,7 @@ def posteriors(
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
     arguments = (p.values, p.offsets, p.lengths, *p.automata, on_infeasible, handle(infeasible))
-    if torch.compiler.is_compiling():
+    if is_compiling():
         compiled: torch.Tensor = posteriors_op(*arguments)[0]
         return compiled
     try:
@@ -236,7 +238,7 @@ def best_path(
     longest = int(lengths.max()) if p.offsets is not None and lengths.numel() else 0
     max_frames = p.values.shape[1] if p.offsets is None else longest
     arguments = (p.values, p.offsets, p.lengths, *p.automata, max_frames, on_infeasible, handle(infeasible))
-    if torch.compiler.is_compiling():
+    if is_compiling():
         score, labels, states, arcs, _ = best_path_op(*arguments)
         return Alignment(score, labels, states, arcs, lengths)
     try:

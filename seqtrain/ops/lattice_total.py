@@ -15,6 +15,7 @@ import torch
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.lattices import LATTICE_SCHEMA, Lattices, check_status
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["lattice_total"]
 
@@ -124,6 +125,6 @@ def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor |
     return tuple(gradients)
 
 
-torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 lattice_total = torch.ops.seqtrain.lattice_total

@@ -20,6 +20,7 @@ from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["lattice_risk"]
 
@@ -273,6 +274,6 @@ def _differentiate(
     return tuple(gradients)
 
 
-torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 lattice_risk = torch.ops.seqtrain.lattice_risk

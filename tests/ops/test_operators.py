@@ -18,6 +18,8 @@ from tests.ops.examples import (
     random_topology,
 )
 
+pytestmark = pytest.mark.torch2
+
 _NO_GRADIENT = ("test_schema", "test_faketensor")
 _ALL = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
 
