@@ -18,6 +18,7 @@ from seqtrain.functional import (
     best_path,
     compact_posteriors,
     full_sum,
+    leaky_full_sum,
     posteriors,
 )
 from seqtrain.infeasible import InfeasibleCount
@@ -39,6 +40,7 @@ __all__ = [
     "fast_baum_welch_loss",
     "fsa",
     "full_sum",
+    "leaky_full_sum",
     "losses",
     "posteriors",
     "reference",

@@ -3,6 +3,7 @@ adapters."""
 
 from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.batch import FsaBatch
+from seqtrain.fsa.stationary import stationary_distribution
 from seqtrain.fsa.text_k2 import from_k2_text, to_k2_text
 from seqtrain.fsa.text_openfst import from_openfst_text, to_openfst_text
 from seqtrain.fsa.topology.ctc import ctc
@@ -25,6 +26,7 @@ __all__ = [
     "hmm",
     "linear",
     "rna",
+    "stationary_distribution",
     "to_k2_text",
     "to_openfst_text",
     "word_hmm",
