@@ -268,7 +268,7 @@ def _useful_states(g: _Automaton) -> NDArray[np.bool_]:
     allowed = g.weight > -np.inf
 
     def closure(seeds: NDArray[np.bool_], begin: Indices, end: Indices) -> NDArray[np.bool_]:
-        seen = seeds.copy()
+        seen: NDArray[np.bool_] = seeds.copy()
         for _ in range(g.num_states):
             seen[end[allowed & seen[begin]]] = True
         return seen

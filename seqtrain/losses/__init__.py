@@ -9,6 +9,7 @@ from seqtrain.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from seqtrain.losses.ctc import CTCLoss, ctc_loss
 from seqtrain.losses.ctc_soft_alignment import ctc_soft_alignment
 from seqtrain.losses.deep_clustering import DeepClusteringLoss, deep_clustering
+from seqtrain.losses.diagnostics import SequenceDiagnostics, sequence_diagnostics
 from seqtrain.losses.edit_distance import EditDistance, edit_distance
 from seqtrain.losses.error_signal import ErrorSignalLoss, error_signal_loss
 from seqtrain.losses.expected_loss import ExpectedLoss, expected_loss
@@ -19,6 +20,7 @@ from seqtrain.losses.generic_cross_entropy import GenericCrossEntropyLoss, gener
 from seqtrain.losses.l1 import L1Loss, l1
 from seqtrain.losses.loss_layer import LossLayer
 from seqtrain.losses.mean_l1 import MeanL1Loss, mean_l1
+from seqtrain.losses.mmi import LFMMILoss, MMILoss, lf_mmi_loss, mmi_loss
 from seqtrain.losses.mse import MSELoss, mse
 from seqtrain.losses.noise_contrastive import NoiseContrastiveLoss, noise_contrastive
 from seqtrain.losses.prior import PriorEstimator
@@ -54,9 +56,11 @@ __all__ = [
     "FullSumSignals",
     "GenericCrossEntropyLoss",
     "L1Loss",
+    "LFMMILoss",
     "LearnedUnigramSampler",
     "LogUniformSampler",
     "LossLayer",
+    "MMILoss",
     "MSELoss",
     "MeanL1Loss",
     "NoiseContrastiveLoss",
@@ -66,6 +70,7 @@ __all__ = [
     "SampledSoftmaxLoss",
     "Sampler",
     "SentenceBleu",
+    "SequenceDiagnostics",
     "TripletLoss",
     "UniformSampler",
     "ViterbiLoss",
@@ -83,11 +88,14 @@ __all__ = [
     "frame_errors",
     "generic_cross_entropy",
     "l1",
+    "lf_mmi_loss",
     "mean_l1",
+    "mmi_loss",
     "mse",
     "noise_contrastive",
     "sampled_softmax",
     "sentence_bleu",
+    "sequence_diagnostics",
     "triplet",
     "triplet_loss",
     "viterbi_loss",
