@@ -10,6 +10,7 @@ from seqtrain.lattice.lattice import Lattice
 from seqtrain.lattice.total_score import check_on_host
 from seqtrain.ops.risk import lattice_risk
 from seqtrain.scores import FLOATS, check_derivative, check_policy
+from seqtrain.torch_versions import is_compiling
 
 __all__ = ["expected_risk"]
 
@@ -72,7 +73,7 @@ def expected_risk(
         handle(infeasible),
     )  # fmt: skip
     value: torch.Tensor
-    if torch.compiler.is_compiling():
+    if is_compiling():
         value = lattice_risk(*arguments)[0]
         return value
     try:

@@ -9,6 +9,7 @@ from seqtrain.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from seqtrain.losses.ctc import CTCLoss, ctc_loss
 from seqtrain.losses.ctc_soft_alignment import ctc_soft_alignment
 from seqtrain.losses.deep_clustering import DeepClusteringLoss, deep_clustering
+from seqtrain.losses.diagnostics import SequenceDiagnostics, sequence_diagnostics
 from seqtrain.losses.edit_distance import EditDistance, edit_distance
 from seqtrain.losses.error_signal import ErrorSignalLoss, error_signal_loss
 from seqtrain.losses.expected_loss import ExpectedLoss, expected_loss
@@ -22,6 +23,7 @@ from seqtrain.losses.lattice_risk import LatticeRiskLoss, lattice_risk_loss
 from seqtrain.losses.lattice_search import LatticeSearch
 from seqtrain.losses.loss_layer import LossLayer
 from seqtrain.losses.mean_l1 import MeanL1Loss, mean_l1
+from seqtrain.losses.mmi import LFMMILoss, MMILoss, lf_mmi_loss, mmi_loss
 from seqtrain.losses.mse import MSELoss, mse
 from seqtrain.losses.mwer import MWERLoss, mwer_loss
 from seqtrain.losses.noise_contrastive import NoiseContrastiveLoss, noise_contrastive
@@ -59,11 +61,13 @@ __all__ = [
     "GenericCrossEntropyLoss",
     "Hypotheses",
     "L1Loss",
+    "LFMMILoss",
     "LatticeRiskLoss",
     "LatticeSearch",
     "LearnedUnigramSampler",
     "LogUniformSampler",
     "LossLayer",
+    "MMILoss",
     "MSELoss",
     "MWERLoss",
     "MeanL1Loss",
@@ -74,6 +78,7 @@ __all__ = [
     "SampledSoftmaxLoss",
     "Sampler",
     "SentenceBleu",
+    "SequenceDiagnostics",
     "TripletLoss",
     "UniformSampler",
     "ViterbiLoss",
@@ -92,13 +97,16 @@ __all__ = [
     "generic_cross_entropy",
     "l1",
     "lattice_risk_loss",
+    "lf_mmi_loss",
     "mean_l1",
+    "mmi_loss",
     "mse",
     "mwer_loss",
     "noise_contrastive",
     "sample_ctc_hypotheses",
     "sampled_softmax",
     "sentence_bleu",
+    "sequence_diagnostics",
     "triplet",
     "triplet_loss",
     "viterbi_loss",
