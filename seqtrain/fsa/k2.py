@@ -72,7 +72,7 @@ def _is_k2(graph: object) -> bool:
     return module is not None and isinstance(graph, module.Fsa)
 
 
-def as_automata(fsa: Any) -> FsaBatch | Fsa:
+def as_automata(fsa: Any, *, argument: str = "fsa") -> FsaBatch | Fsa:
     """What a criterion was given as its automata, with k2's converted: a `k2.Fsa` is an `Fsa`, an FsaVec an `FsaBatch`.
 
     Raises:
@@ -82,7 +82,9 @@ def as_automata(fsa: Any) -> FsaBatch | Fsa:
         return fsa
     if _is_k2(fsa):
         return from_k2(fsa)
-    raise DtypeError(f"fsa must be an FsaBatch, an Fsa or a k2.Fsa, got {type(fsa).__name__}", argument="fsa")
+    raise DtypeError(
+        f"{argument} must be an FsaBatch, an Fsa or a k2.Fsa, got {type(fsa).__name__}", argument=argument
+    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from sprint_bridge.backends.base import Backend
 from sprint_bridge.backends.librasr import LibrasrBackendConfig, load_librasr_backend
 from sprint_bridge.backends.local import load_local_backend
 from sprint_bridge.backends.pocketsphinx import PocketsphinxBackendConfig, load_pocketsphinx_backend
+from sprint_bridge.backends.replay import ReplayBackendConfig, load_replay_backend
 from sprint_bridge.backends.returnn_control import ReturnnControlBackendConfig, load_returnn_control_backend
 from sprint_bridge.backends.sprint import SprintBackendConfig, load_sprint_backend
 from sprint_bridge.config import BackendConfig, LocalBackendConfig
@@ -21,6 +22,7 @@ _LOADERS: dict[type, Callable[[Any], Backend]] = {
     ReturnnControlBackendConfig: load_returnn_control_backend,
     LibrasrBackendConfig: load_librasr_backend,
     PocketsphinxBackendConfig: load_pocketsphinx_backend,
+    ReplayBackendConfig: load_replay_backend,
 }
 
 

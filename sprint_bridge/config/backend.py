@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from seqtrain.errors import ConfigError
 from sprint_bridge.backends.librasr import LibrasrBackendConfig
 from sprint_bridge.backends.pocketsphinx import PocketsphinxBackendConfig
+from sprint_bridge.backends.replay import ReplayBackendConfig
 from sprint_bridge.backends.returnn_control import ReturnnControlBackendConfig
 from sprint_bridge.backends.sprint import SprintBackendConfig
 from sprint_bridge.config.executables import (
@@ -18,6 +19,7 @@ from sprint_bridge.config.executables import (
 )
 from sprint_bridge.config.hosted import dump_librasr, dump_pocketsphinx, parse_librasr, parse_pocketsphinx
 from sprint_bridge.config.local import LocalBackendConfig, dump_local, parse_local
+from sprint_bridge.config.recording import dump_replay, parse_replay
 from sprint_bridge.config.section import Section
 
 __all__ = ["BackendConfig", "dump_backend", "parse_backend"]
@@ -28,6 +30,7 @@ BackendConfig: TypeAlias = (
     | ReturnnControlBackendConfig
     | LibrasrBackendConfig
     | PocketsphinxBackendConfig
+    | ReplayBackendConfig
 )
 
 _PARSERS: dict[str, Callable[[Section], BackendConfig]] = {
@@ -36,6 +39,7 @@ _PARSERS: dict[str, Callable[[Section], BackendConfig]] = {
     "returnn_control": parse_returnn_control,
     "librasr": parse_librasr,
     "pocketsphinx": parse_pocketsphinx,
+    "replay": parse_replay,
 }
 _DUMPERS: dict[type, Callable[[Any], dict[str, object]]] = {
     LocalBackendConfig: dump_local,
@@ -43,6 +47,7 @@ _DUMPERS: dict[type, Callable[[Any], dict[str, object]]] = {
     ReturnnControlBackendConfig: dump_returnn_control,
     LibrasrBackendConfig: dump_librasr,
     PocketsphinxBackendConfig: dump_pocketsphinx,
+    ReplayBackendConfig: dump_replay,
 }
 
 

@@ -85,7 +85,7 @@ def test_a_beam_of_k2() -> None:
     whole = lattice.intersect(SCORES, LENGTHS, graphs())
     assert pruned.truncated.tolist() == [-1] * 4
     assert pruned.arcs.shape[0] < whole.arcs.shape[0]
-    best = [lattice.best_path(found).score for found in (pruned, whole)]
+    best = [lattice.best_path(found).scores() for found in (pruned, whole)]
     torch.testing.assert_close(*best)
     few = lattice.intersect(SCORES, LENGTHS, graphs(), engine="k2", max_active=2, beam=math.inf)
     assert few.arcs.shape[0] < whole.arcs.shape[0]

@@ -64,23 +64,31 @@ def test_the_server_is_killed_and_stopped_and_started_again_during_training(tmp_
     assert all(took < SLACK for index, took in enumerate(seconds) if index not in ways)
 
 
-def test_the_server_comes_back_with_another_configuration(tmp_path: Path) -> None:
-    socket = f"unix:{tmp_path}/a.sock"
-    config = write_config(tmp_path, listen=socket)
-    other = write_config(tmp_path, listen=socket)
+def test_servers_of_different_configurations_at_once_and_one_after_the_other(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.sock", tmp_path / "b.sock"
+    config = write_config(tmp_path, listen=f"unix:{first}")
+    other = write_config(tmp_path, listen=f"unix:{second}")
     other["backend"]["topology"]["phone"]["loop_probability"] = 0.5
-    with AlignerClient(socket, timeout=START_SECONDS) as client:
+    with AlignerClient(f"unix:{first}", timeout=START_SECONDS) as client, BridgeProcess(other):
         with BridgeProcess(config):
             before = client.automata(STEPS[0])
             digest = client.server_info().config_digest
-        with BridgeProcess(other):
-            began = time.monotonic()
-            with pytest.raises(AlignerMismatchError, match=f"the configuration has changed: .*{digest[:12]}"):
-                client.automata(STEPS[1])
-            assert time.monotonic() - began < SLACK, "not retried"
-            # Not one automaton of the other configuration has come in; those of this one are still good.
-            for one, same in zip(client.automata(STEPS[0]), before, strict=True):
-                assert one.equal(same)
+            with AlignerClient([f"unix:{first}", f"unix:{second}"], timeout=10.0, cache_bytes=0) as mixed:
+                began = time.monotonic()
+                with pytest.raises(AlignerMismatchError, match="aren't alike: the configuration") as caught:
+                    _ask_all(mixed)
+                assert time.monotonic() - began < SLACK, "not retried"
+                for part in (str(first), str(second), digest[:12]):
+                    assert part in str(caught.value)
+        # Now the other one stands where the first one was.
+        second.rename(first)
+        began = time.monotonic()
+        with pytest.raises(AlignerMismatchError, match=f"the configuration has changed: .*{digest[:12]}"):
+            client.automata(STEPS[1])
+        assert time.monotonic() - began < SLACK, "not retried"
+        # Not one automaton of the other configuration has come in; those of this one are still good.
+        for one, same in zip(client.automata(STEPS[0]), before, strict=True):
+            assert one.equal(same)
 
 
 def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
@@ -105,3 +113,8 @@ def test_a_certificate_that_has_expired(tmp_path: Path) -> None:
                 client.automata(STEPS[0])
             assert time.monotonic() - began < 1.0 + SLACK
         bridge.check()  # the server itself goes on
+
+
+def _ask_all(client: AlignerClient) -> None:
+    for tags in STEPS:
+        assert client.automata(tags).tags == tuple(tags)
