@@ -2,8 +2,9 @@
 
 "k2, exact" is `output_beam=1e9` and double scores, "k2, default" its beam of 10 and float scores: the same value only
 where the beam drops nothing. All deliver the gradient with respect to the scores. k2's time has what each step of a
-training needs: dense automata of the scores, intersection, total scores, derivative. Graphs are made before, on both
-sides. Each case and number of threads runs in a process of its own: k2 keeps memory and threads.
+training needs: dense automata of the scores, intersection, total scores, derivative. "reused" writes the gradient into
+memory that the caller keeps. Graphs are made before, on both sides. Each case and number of threads runs in a process
+of its own: k2 keeps memory and threads.
 """
 
 from __future__ import annotations
@@ -69,13 +70,13 @@ class Case:
             (torch.arange(batch), torch.zeros(batch, dtype=torch.int64), self.lengths), dim=1
         ).to(torch.int32)
 
-    def ours(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def ours(self, memory: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         if self.ctc is not None:
-            value = -st.ctc_loss(self.scores, self.ctc[0], self.lengths, self.ctc[1])
+            loss = st.ctc_loss(self.scores, self.ctc[0], self.lengths, self.ctc[1], gradient_out=memory)
+            value = -loss
         else:
-            value = st.full_sum(
-                self.scores, self.lengths, self.graphs if self.shared is None else self.shared
-            )
+            graphs = self.graphs if self.shared is None else self.shared
+            value = st.full_sum(self.scores, self.lengths, graphs, gradient_out=memory)
         return value.detach(), torch.autograd.grad(value.sum(), self.scores)[0]
 
     def by_k2(self, *, beam: float, double: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,8 +102,10 @@ def rows(name: str, threads: int, turns: int, *, small: bool) -> list[dict[str, 
     """One row a contender."""
     torch.set_num_threads(threads)
     case = Case(name, small=small)
+    memory = torch.empty_like(case.scores)
     contenders: dict[str, Callable[[], tuple[torch.Tensor, torch.Tensor]]] = {
         "seqtrain": case.ours,
+        "seqtrain, reused": lambda: case.ours(memory),
         "k2, default": lambda: case.by_k2(beam=10.0, double=False),
         "k2, exact": lambda: case.by_k2(beam=1e9, double=True),
     }
@@ -117,6 +120,7 @@ def rows(name: str, threads: int, turns: int, *, small: bool) -> list[dict[str, 
             "threads": threads,
             "CPU ms": median(times[contender]),
             "this / seqtrain": median_ratio(times[contender], times["seqtrain"]),
+            "this / reused": median_ratio(times[contender], times["seqtrain, reused"]),
             "largest difference of gradients from k2, exact": errors[contender],
             "peak MB": peaks[contender],
         }

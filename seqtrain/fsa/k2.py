@@ -24,7 +24,16 @@ from seqtrain.fsa._arrays import int32_array, match_dtype
 from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.batch import FsaBatch
 
-__all__ = ["K2Attributes", "as_automata", "from_k2", "k2_attributes", "load_k2", "save_k2", "to_k2"]
+__all__ = [
+    "K2Attributes",
+    "as_automata",
+    "from_k2",
+    "k2_attributes",
+    "k2_module",
+    "load_k2",
+    "save_k2",
+    "to_k2",
+]
 
 _FINAL_LABEL = -1
 
@@ -44,7 +53,12 @@ class K2Attributes:
     graph: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _k2() -> Any:
+def k2_module() -> Any:
+    """k2 itself.
+
+    Raises:
+        MissingDependencyError: it isn't there, or not the build for this very torch.
+    """
     try:
         return importlib.import_module("k2")
     except ImportError as error:
@@ -58,7 +72,7 @@ def _is_k2(graph: object) -> bool:
     return module is not None and isinstance(graph, module.Fsa)
 
 
-def as_automata(fsa: Any) -> FsaBatch | Fsa:
+def as_automata(fsa: Any, *, argument: str = "fsa") -> FsaBatch | Fsa:
     """What a criterion was given as its automata, with k2's converted: a `k2.Fsa` is an `Fsa`, an FsaVec an `FsaBatch`.
 
     Raises:
@@ -68,7 +82,9 @@ def as_automata(fsa: Any) -> FsaBatch | Fsa:
         return fsa
     if _is_k2(fsa):
         return from_k2(fsa)
-    raise DtypeError(f"fsa must be an FsaBatch, an Fsa or a k2.Fsa, got {type(fsa).__name__}", argument="fsa")
+    raise DtypeError(
+        f"{argument} must be an FsaBatch, an Fsa or a k2.Fsa, got {type(fsa).__name__}", argument=argument
+    )
 
 
 @dataclass(frozen=True)
@@ -196,7 +212,7 @@ def to_k2(automata: Fsa | FsaBatch, *, attributes: K2Attributes | None = None) -
         DtypeError: a weight that doesn't fit float32. ShapeError: attributes of another number of arcs.
         MissingDependencyError: k2 isn't there, or not the build for this very torch.
     """
-    k2 = _k2()
+    k2 = k2_module()
     single = isinstance(automata, Fsa)
     batch = FsaBatch.from_list([automata]) if isinstance(automata, Fsa) else automata
     starts = batch.starts.cpu().numpy()
@@ -289,7 +305,7 @@ def load_k2(path: str | Path) -> tuple[Fsa | FsaBatch, K2Attributes]:
     Raises:
         DataError: missing, or something else. MissingDependencyError: no k2. FsaError: as `from_k2`.
     """
-    k2 = _k2()
+    k2 = k2_module()
     try:
         graph = k2.Fsa.from_dict(torch.load(path, map_location="cpu"))
     except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:

@@ -6,11 +6,12 @@ import math
 
 import torch
 
-from seqtrain.errors import ArgumentError, InfeasibleError
+from seqtrain.errors import ArgumentError, InfeasibleError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch
 from seqtrain.fsa._arrays import Integers, int32_array, integer_array
-from seqtrain.functional import _prepare
+from seqtrain.functional import _prepare, _Prepared
 from seqtrain.infeasible import InfeasibleCount, handle, report
+from seqtrain.lattice.k2 import search_by_k2
 from seqtrain.lattice.lattice import Lattice
 from seqtrain.ops.intersect import intersect as intersect_op
 from seqtrain.scores import Scores
@@ -28,6 +29,7 @@ def intersect(
     beam: float = math.inf,
     max_active: int | None = None,
     aux: Integers | None = None,
+    engine: str = "seqtrain",
     on_infeasible: str = "raise",
     infeasible: InfeasibleCount | None = None,
 ) -> Lattice:
@@ -46,6 +48,9 @@ def intersect(
         beam: in natural-log units, >= 0.
         max_active: states of a frame, >= 1; None: no limit.
         aux: (ΣA,) auxiliary labels of the graph's arcs, such as words, -1 for none: the lattice's arcs take them over.
+        engine: "seqtrain", or "k2" for k2's own search (`k2.intersect_dense_pruned`, `beam` as its search and output
+            beam): its lattice has the same arcs where nothing is dropped, and `truncated` is -1, not known, where
+            something may have been. It takes scores of shape (B, T, V), as float32.
         on_infeasible: what to do with an utterance without a path, also where the beam dropped every path there is:
             "raise" InfeasibleError naming all of them, or "mask" or "inf" (no states, and a total score of -inf).
         infeasible: counts the utterances that were masked.
@@ -57,12 +62,15 @@ def intersect(
 
     Raises:
         InfeasibleError, LabelError, NonFiniteScoresError, FsaError, ShapeError, DtypeError, DeviceError.
-        ArgumentError: `beam` is negative or NaN, or `max_active` below 1.
+        ArgumentError: `beam` is negative or NaN, `max_active` below 1, or an unknown engine.
+        MissingDependencyError: the engine is k2, and k2 isn't there.
     """
     if not beam >= 0:
         raise ArgumentError(f"beam must be at least 0 (math.inf: no beam), got {beam}", argument="beam")
     if max_active is not None and max_active < 1:
         raise ArgumentError(f"max_active must be at least 1, got {max_active}", argument="max_active")
+    if engine not in ("seqtrain", "k2"):
+        raise ArgumentError(f"engine must be 'seqtrain' or 'k2', got {engine!r}", argument="engine")
     p = _prepare(scores, lengths, graph, on_infeasible)
     all_arcs, all_weights, graph_offsets, _, all_finals, graph_final_offsets = p.automata[:6]
     words = None
@@ -73,9 +81,11 @@ def intersect(
         (
             arcs, graph_arcs, frames, final_states, graph_finals, arc_offsets, state_offsets, final_offsets,
             truncated, status,
-        ) = intersect_op(
-            p.values.detach(), p.offsets, p.lengths, *(t.detach() for t in p.automata), float(beam),
-            _UNLIMITED if max_active is None else min(max_active, _UNLIMITED), on_infeasible, handle(infeasible),
+        ) = (
+            _search_by_k2(p, beam, max_active, on_infeasible) if engine == "k2" else intersect_op(
+                p.values.detach(), p.offsets, p.lengths, *(t.detach() for t in p.automata), float(beam),
+                _UNLIMITED if max_active is None else min(max_active, _UNLIMITED), on_infeasible, handle(infeasible),
+            )
         )  # fmt: skip
     except InfeasibleError as error:
         raise error.with_tags(p.tags) from None
@@ -107,6 +117,22 @@ def intersect(
             "truncated": truncated,
         },
         None if p.tags is None else tuple(p.tags),
+    )
+
+
+def _search_by_k2(
+    p: _Prepared, beam: float, max_active: int | None, on_infeasible: str
+) -> tuple[torch.Tensor, ...]:
+    names = (
+        "arcs", "weights", "arc_offsets", "final_states", "final_weights", "final_offsets", "starts", "num_states",
+    )  # fmt: skip
+    graphs = FsaBatch._from_checked(
+        {name: tensor.detach() for name, tensor in zip(names, p.automata, strict=True)}
+    )
+    if p.offsets is not None:
+        raise ShapeError("k2 takes scores of shape (B, T, V), not packed ones", argument="scores")
+    return search_by_k2(
+        p.values, p.lengths.long(), graphs, beam=beam, max_active=max_active, on_infeasible=on_infeasible
     )
 
 

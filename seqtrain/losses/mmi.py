@@ -23,6 +23,7 @@ import torch
 
 from seqtrain.errors import ArgumentError, DtypeError
 from seqtrain.fsa import Fsa, FsaBatch, stationary_distribution
+from seqtrain.fsa.k2 import as_automata
 from seqtrain.functional import full_sum, leaky_full_sum, posteriors
 from seqtrain.infeasible import InfeasibleCount
 from seqtrain.losses.reduction import check_reduction, reduce
@@ -121,9 +122,10 @@ def mmi_loss(
     check_reduction(reduction, allowed=_REDUCTIONS)
     check_policy(on_infeasible)
     _check_options(den_scale, acoustic_scale, boost, smoothing, smoothing_kind)
-    if not isinstance(denominator, Fsa):
+    shared = as_automata(denominator, argument="denominator")
+    if not isinstance(shared, Fsa):
         raise DtypeError(
-            f"denominator must be one Fsa that all utterances share, got {type(denominator).__name__}",
+            f"denominator must be one Fsa that all utterances share, got {type(shared).__name__}",
             argument="denominator",
         )
     values, offsets = split_scores(scores)
@@ -144,10 +146,10 @@ def mmi_loss(
         inner, _ = split_scores(scaled)
         competing = _like(scores, inner - boost * shares.to(inner))
     if leak == 0.0:
-        under = full_sum(competing, lengths, denominator, on_infeasible=policy)
+        under = full_sum(competing, lengths, shared, on_infeasible=policy)
     else:
         under = leaky_full_sum(
-            competing, lengths, denominator, leak=leak, distribution=distribution, on_infeasible=policy
+            competing, lengths, shared, leak=leak, distribution=distribution, on_infeasible=policy
         )
     losses = den_scale * under - over
     usable = (over > -torch.inf) & (under > -torch.inf)

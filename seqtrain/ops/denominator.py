@@ -28,6 +28,7 @@ from seqtrain.ops.full_sum import (
 )
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["denominator", "lay_out"]
 
@@ -233,6 +234,6 @@ def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor |
     return tuple(gradients)
 
 
-torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 denominator = torch.ops.seqtrain.denominator

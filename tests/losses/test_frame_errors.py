@@ -40,7 +40,7 @@ def best(row: list[float]) -> int:
 def test_counts(seed: int, dtype: torch.dtype, layout: str, targets: str) -> None:
     example = random_example(seed, targets={"labels": labels, "dense": normal}[targets], dtype=dtype)
     scores = example.scores.float().round().to(dtype).requires_grad_()
-    wanted = example.targets.round() if targets == "dense" else example.targets
+    wanted = example.targets.float().round().to(dtype) if targets == "dense" else example.targets
     expected = [
         [
             float(best(row) != (best(target) if targets == "dense" else target))
