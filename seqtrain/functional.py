@@ -242,18 +242,19 @@ def leaky_full_sum(
     Raises:
         As `full_sum`; ArgumentError for a leak or a distribution that isn't one, DtypeError for an FsaBatch.
     """
-    fsa = as_automata(fsa)
-    if not isinstance(fsa, Fsa):
+    shared = as_automata(fsa)
+    if not isinstance(shared, Fsa):
         raise DtypeError(
-            f"a leaky sum takes one Fsa that all utterances share, got {type(fsa).__name__}", argument="fsa"
+            f"a leaky sum takes one Fsa that all utterances share, got {type(shared).__name__}",
+            argument="fsa",
         )
     if not 0.0 <= leak < float("inf"):
         raise ArgumentError(f"leak must be a finite number >= 0, got {leak}", argument="leak")
-    p = _prepare(scores, lengths, fsa, on_infeasible)
-    target = stationary_distribution(fsa) if distribution is None else distribution.detach()
-    if tuple(target.shape) != (fsa.num_states,):
+    p = _prepare(scores, lengths, shared, on_infeasible)
+    target = stationary_distribution(shared) if distribution is None else distribution.detach()
+    if tuple(target.shape) != (shared.num_states,):
         raise ShapeError(
-            f"distribution must have shape ({fsa.num_states},), one value a state, got {tuple(target.shape)}",
+            f"distribution must have shape ({shared.num_states},), one value a state, got {tuple(target.shape)}",
             argument="distribution",
         )
     if not is_compiling() and not bool(((target >= 0) & (target < torch.inf)).all()):
@@ -263,7 +264,7 @@ def leaky_full_sum(
             argument="distribution",
         )
     return _sum(
-        p, fsa, gradient_out=gradient_out, on_infeasible=on_infeasible, infeasible=infeasible, leak=leak,
+        p, shared, gradient_out=gradient_out, on_infeasible=on_infeasible, infeasible=infeasible, leak=leak,
         distribution=target,
     )  # fmt: skip
 
