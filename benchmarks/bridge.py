@@ -9,11 +9,13 @@ scores themselves: what is left is the service's own time.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -84,38 +86,47 @@ def _ask(target: str, seed: int, count: int, cached: bool, start: Any, results: 
             client.automata(batch)
         start.wait(timeout=300)
         waits = []
-        began = time.monotonic()
+        began, worked = time.monotonic(), time.process_time()
         for batch in plan:
             asked = time.monotonic()
             client.automata(batch)
             waits.append(time.monotonic() - asked)
-    results.put((began, time.monotonic(), waits))
+        worked = time.process_time() - worked
+    results.put((began, time.monotonic(), worked, waits))
 
 
 def throughput(
-    target: str, contender: str, clients: int, count: int, *, client_cache: bool = False
+    server: Server, contender: str, clients: int, count: int, *, client_cache: bool = False
 ) -> dict[str, Any]:
-    """Automata a second of some clients at once, from first request to last answer, and how long a batch takes."""
-    context = multiprocessing.get_context("spawn")
+    """Automata a second of some clients at once, from first request to last answer; how long a batch takes; and the CPU
+    time of client and server for it, which tells more than the others where something else runs as well.
+    """
+    # Imports take seconds: one process has them, and each client is a fork of it, made before it has used grpc.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.bridge"])
     results = context.Queue()
-    start = context.Barrier(clients)
+    start = context.Barrier(clients + 1)
     workers = [
-        context.Process(target=_ask, args=(target, seed, count, client_cache, start, results))
+        context.Process(target=_ask, args=(server.target, seed, count, client_cache, start, results))
         for seed in range(clients)
     ]
     for worker in workers:
         worker.start()
+    start.wait(timeout=300)
+    before = server.cpu_seconds()
     found = [results.get(timeout=300) for _ in workers]
+    worked = server.cpu_seconds() - before + sum(client for _, _, client, _ in found)
     for worker in workers:
         worker.join()
     # Clocks are the machine's: monotonic times of its processes can be compared.
-    seconds = max(end for _, end, _ in found) - min(began for began, _, _ in found)
-    waits = sorted(wait for _, _, times in found for wait in times)
+    seconds = max(end for _, end, _, _ in found) - min(began for began, _, _, _ in found)
+    waits = sorted(wait for _, _, _, times in found for wait in times)
     return {
         "contender": contender,
         "clients": clients,
         "automata/s": clients * count * BATCH / seconds,
         **_quantiles(waits),
+        "CPU ms": 1e3 * worked / (clients * count),
     }
 
 
@@ -132,15 +143,18 @@ def in_process(folder: Path, count: int) -> dict[str, Any]:
     )
     builder.automata(batches(99, 1)[0])
     waits = []
+    worked = time.process_time()
     for batch in batches(0, count):
         began = time.monotonic()
         builder.automata(batch)
         waits.append(time.monotonic() - began)
+    worked = time.process_time() - worked
     return {
         "contender": "builder in this process",
         "clients": 1,
         "automata/s": count * BATCH / sum(waits),
         **_quantiles(waits),
+        "CPU ms": 1e3 * worked / count,
     }
 
 
@@ -234,11 +248,26 @@ def waiting(target: str, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-@contextmanager
-def service(config: dict[str, Any], listen: str | None) -> Iterator[str]:
+@dataclass(frozen=True)
+class Server:
     """A service in a process of its own."""
+
+    target: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the process has taken so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def service(config: dict[str, Any], listen: str | None) -> Iterator[Server]:
+    """A service while the context is open."""
     with BridgeProcess({**config, "listen": listen}) as bridge:
-        yield bridge.target
+        if bridge.pid is None:
+            raise RuntimeError("the service has no process")
+        yield Server(bridge.target, bridge.pid)
 
 
 def main() -> None:
@@ -258,23 +287,23 @@ def main() -> None:
             ("TCP", "127.0.0.1:0", "127.0.0.1:0"),
         ]
         for transport, listen, echo_listen in kinds:
-            with service({**config, "cache_bytes": 0}, listen) as target:
+            with service({**config, "cache_bytes": 0}, listen) as server:
                 for clients in (1, 16):
-                    rates.append(throughput(target, f"{transport}, uncached", clients, count))
+                    rates.append(throughput(server, f"{transport}, uncached", clients, count))
                 if listen is None:
-                    waits += waiting(target, count)
+                    waits += waiting(server.target, count)
                 round_trips.append(
-                    losses(target, f"{transport}, local", arguments.turns, shared_memory=False)
+                    losses(server.target, f"{transport}, local", arguments.turns, shared_memory=False)
                 )
-            with service(config, listen) as target:
-                with AlignerClient(target, timeout=120.0, cache_bytes=0) as client:
+            with service(config, listen) as server:
+                with AlignerClient(server.target, timeout=120.0, cache_bytes=0) as client:
                     for begin in range(0, SEGMENTS, BATCH):
                         client.automata([f"seg{number}" for number in range(begin, begin + BATCH)])
                 for clients in (1, 16):
-                    rates.append(throughput(target, f"{transport}, server's cache", clients, 4 * count))
+                    rates.append(throughput(server, f"{transport}, server's cache", clients, 4 * count))
                 if listen is None:
                     rates.append(
-                        throughput(target, f"{transport}, client's cache", 1, 4 * count, client_cache=True)
+                        throughput(server, f"{transport}, client's cache", 1, 4 * count, client_cache=True)
                     )
             with echo(echo_listen) as target:
                 for shared in (False, True) if listen is None else (False,):

@@ -18,6 +18,7 @@ from seqtrain.functional import (
     best_path,
     compact_posteriors,
     full_sum,
+    leaky_full_sum,
     posteriors,
 )
 from seqtrain.infeasible import InfeasibleCount
@@ -40,6 +41,7 @@ __all__ = [
     "fsa",
     "full_sum",
     "lattice",
+    "leaky_full_sum",
     "losses",
     "posteriors",
     "reference",

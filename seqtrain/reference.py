@@ -52,6 +52,18 @@ probability of all that follows a state, and the risk expected along it; (α, ρ
     ∂E/∂w(a) = ξ(a) · ( ρ(p) + r(a) + σ(q) - E )
 and for final states likewise. A constant added to every path's risk moves E alone.
 
+Leaky full sum (D. Povey et al. 2016, "Purely sequence-trained neural networks for ASR based on lattice-free
+MMI", section 2.5), with a coefficient c and a distribution π over states: before the first frame and after each
+one a path may jump, with weight c π(s), to any state s, and then goes on from there. In probabilities,
+
+    α'(t, s) = α(t, s) + c π(s) Σ_r α(t, r)            t = 0 … T, and α' in place of α on the right of α(t+1, q)
+    L        = log Σ_s α'(T, s) exp f(s)
+    β'(t, s) = β(t, s) + c Σ_r π(r) β(t, r)            β(T, s) = exp f(s), and β' in place of β on the right of β(t, p)
+    ξ(t, a)  = α'(t, p) exp(w(a) + x(t, l)) β'(t+1, q) exp(-L)
+    ∂L/∂f(s) = α'(T, s) exp(f(s) - L)
+
+Of the automaton remain the states on some path from the start to a final state; c and π are constants.
+
 Everything here takes one utterance. Where no path exists L is -inf, and all derivatives are 0.
 """
 
@@ -81,6 +93,7 @@ __all__ = [
     "full_sum",
     "full_sum_gradients",
     "lattice_total_score",
+    "leaky_full_sum_gradients",
     "posteriors",
 ]
 
@@ -273,6 +286,74 @@ def full_sum_gradients(scores: ArrayLike, fsa: Fsa) -> FullSumGradients:
             np.add.at(to_scores[t], g.label, xi)
             to_weights += xi
         to_final = np.exp(alpha[-1, g.final_states] + g.final_weights - total)
+    return FullSumGradients(score=total, scores=to_scores, weights=to_weights, final_weights=to_final)
+
+
+def _useful_states(g: _Automaton) -> NDArray[np.bool_]:
+    """(S,) the states on some path from the start to a final state."""
+    allowed = g.weight > -np.inf
+
+    def closure(seeds: NDArray[np.bool_], begin: Indices, end: Indices) -> NDArray[np.bool_]:
+        seen: NDArray[np.bool_] = seeds.copy()
+        for _ in range(g.num_states):
+            seen[end[allowed & seen[begin]]] = True
+        return seen
+
+    from_start = closure(np.arange(g.num_states) == g.start, g.source, g.destination)
+    useful: NDArray[np.bool_] = from_start & closure(g.final > -np.inf, g.destination, g.source)
+    return useful
+
+
+def leaky_full_sum_gradients(
+    scores: ArrayLike, fsa: Fsa, *, leak: float, distribution: ArrayLike
+) -> FullSumGradients:
+    """L of the leaky full sum, and its derivatives.
+
+    Args:
+        scores, fsa: as in `enumerate_paths`.
+        leak: the coefficient c >= 0.
+        distribution: (S,) π, not negative.
+
+    Raises:
+        As `enumerate_paths`.
+    """
+    x, g = _prepared(scores, fsa)
+    useful = _useful_states(g)
+    keep = useful[g.source] & useful[g.destination]
+    weight = np.where(keep, g.weight, -np.inf)
+    final = np.where(useful, g.final, -np.inf)
+    with np.errstate(divide="ignore"):
+        jump = np.log(leak * np.where(useful, np.asarray(distribution, dtype=np.float64), 0.0))
+    frames = x.shape[0]
+
+    def leaked(values: Array) -> Array:
+        total: Array = np.logaddexp(values, jump + np.logaddexp.reduce(values))
+        return total
+
+    def leaked_back(values: Array) -> Array:
+        total: Array = np.logaddexp(values, np.logaddexp.reduce(jump + values))
+        return total
+
+    alpha = np.full((frames + 1, g.num_states), -np.inf)  # α'
+    alpha[0, g.start] = 0.0 if useful[g.start] else -np.inf
+    alpha[0] = leaked(alpha[0])
+    for t in range(frames):
+        np.logaddexp.at(alpha[t + 1], g.destination, alpha[t, g.source] + weight + x[t, g.label])
+        alpha[t + 1] = leaked(alpha[t + 1])
+    beta = np.full((frames + 1, g.num_states), -np.inf)  # β'
+    beta[-1] = leaked_back(final)
+    for t in reversed(range(frames)):
+        np.logaddexp.at(beta[t], g.source, weight + x[t, g.label] + beta[t + 1, g.destination])
+        beta[t] = leaked_back(beta[t])
+
+    total = float(np.logaddexp.reduce(alpha[-1] + final))
+    to_scores, to_weights, to_final = np.zeros_like(x), np.zeros_like(weight), np.zeros_like(g.final_weights)
+    if total > -np.inf:
+        for t in range(frames):
+            xi = np.exp(alpha[t, g.source] + weight + x[t, g.label] + beta[t + 1, g.destination] - total)
+            np.add.at(to_scores[t], g.label, xi)
+            to_weights += xi
+        to_final = np.exp(alpha[-1, g.final_states] + final[g.final_states] - total)
     return FullSumGradients(score=total, scores=to_scores, weights=to_weights, final_weights=to_final)
 
 

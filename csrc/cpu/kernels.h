@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "rows.h"
 
@@ -85,6 +86,15 @@ struct FullSum {
   int threads;
 };
 
+// `full_sum` over one automaton that all utterances share, several of them side by side: columns are the layout's.
+template <class Real>
+struct Denominator {
+  FullSum<Real> sum;           // one graph
+  const int32_t* layout;       // lay_out_denominator's
+  double leak;                 // coefficient of the leaky sum; 0: none
+  const double* distribution;  // (S,) where it leaks to
+};
+
 template <class Real>
 struct Scatter {
   Tensor gradient;  // (B, T, V), written whole: weight · occupancies
@@ -152,6 +162,9 @@ template <class Real>
 void ctc_backward(const CtcBackward<Real>& problem);
 template <class Real>
 void full_sum(const FullSum<Real>& problem);
+template <class Real>
+void denominator(const Denominator<Real>& problem);
+std::vector<int32_t> lay_out_denominator(const Graphs& graphs);
 template <class Real>
 void scatter_occupancies(const Scatter<Real>& problem);
 void best_path(const BestPath& problem);

@@ -51,4 +51,67 @@ struct LatticeTotal {
 
 void lattice_total(const LatticeTotal& problem);
 
+// For each state the score of the best path from the start to it, and from it to the end; -inf where there is none.
+struct LatticeBestScores {
+  Lattices lattices;
+  double* from_start;  // (ΣS,)
+  double* to_end;      // (ΣS,)
+  int threads;
+};
+
+void lattice_best_scores(const LatticeBestScores& problem);
+
+// Takes out of a choice of arcs and final states what lies on no path of the rest, and says which states remain.
+struct LatticeTrim {
+  Lattices lattices;
+  uint8_t* arcs;    // (ΣA,) read and written: kept
+  uint8_t* finals;  // (ΣF,) read and written
+  uint8_t* states;  // (ΣS,) written
+  int threads;
+};
+
+void lattice_trim(const LatticeTrim& problem);
+
+// Paths through the lattices of a batch; how many there are is known only when they have been found.
+struct PathSet {
+  struct Utterance {
+    Index arcs;     // of all paths, one after the other, as indices into this lattice's arcs
+    Index lengths;  // arcs of each path
+    Index finals;   // final state of each path, as an index into this lattice's
+  };
+  std::vector<Utterance> utterances;
+};
+
+// The `count` best paths of each lattice, best first; among equal ones, the one whose last differing arc is lower. With
+// `tokens`, (ΣA,), -1 where an arc has none: the best path of each of the `count` best token sequences.
+PathSet lattice_best_paths(const Lattices& lattices, int64_t count, const int32_t* tokens, int threads);
+
+// `count` paths of each lattice, drawn from its distribution.
+PathSet lattice_sample(const Lattices& lattices, int64_t count, uint64_t seed, int threads);
+
+constexpr int64_t status_beam = -3;  // a path there may be, but the beam or the limit of states dropped it
+
+// Pruned product of scores and graphs.
+struct Intersect {
+  Tensor scores;
+  int64_t batch;
+  const int64_t* lengths;
+  Graphs graphs;
+  double beam;
+  int64_t max_active;  // states of a frame
+  int64_t* truncated;  // (B,) states dropped
+  int64_t* status;     // (B,)
+  int threads;
+};
+
+struct ProductSet {
+  struct Utterance {
+    Index32 arcs, frames, final_states;  // (A, 3), (S,), (F,)
+    Index graph_arcs, graph_finals;      // (A,), (F,): indices into this graph's arcs and final states
+  };
+  std::vector<Utterance> utterances;
+};
+
+ProductSet intersect(const Intersect& problem);
+
 }  // namespace seqtrain

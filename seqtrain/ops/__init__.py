@@ -5,6 +5,24 @@ What an operator takes and returns is said in its file; `seqtrain.functional` is
 
 from __future__ import annotations
 
-from seqtrain.ops import best_path, ctc, full_sum, lattice_total, posteriors
+from seqtrain.ops import (
+    best_path,
+    ctc,
+    denominator,
+    full_sum,
+    intersect,
+    lattice_paths,
+    lattice_total,
+    posteriors,
+)
 
-__all__ = ["best_path", "ctc", "full_sum", "lattice_total", "posteriors"]
+__all__ = [
+    "best_path",
+    "ctc",
+    "denominator",
+    "full_sum",
+    "intersect",
+    "lattice_paths",
+    "lattice_total",
+    "posteriors",
+]

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from seqtrain.ops.kernels import KERNELS
-from seqtrain.ops.lattices import LATTICE_SCHEMA, Lattices, check_weights
+from seqtrain.ops.lattices import LATTICE_SCHEMA, Lattices, check_status
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["lattice_total"]
 
@@ -45,7 +46,7 @@ def _forward(
         status.data_ptr(),
         torch.get_num_threads(),
     )
-    check_weights(status)
+    check_status(status)
     return value.to(weights.dtype), arc_posteriors, final_posteriors, status
 
 
@@ -124,6 +125,6 @@ def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor |
     return tuple(gradients)
 
 
-torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 lattice_total = torch.ops.seqtrain.lattice_total

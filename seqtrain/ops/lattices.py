@@ -13,10 +13,13 @@ import torch
 from seqtrain.errors import FsaError
 from seqtrain.ops import arguments
 
-__all__ = ["BAD_WEIGHT", "LATTICE_SCHEMA", "Lattices", "check_weights"]
+__all__ = ["BAD_WEIGHT", "LARGEST_WEIGHT", "LATTICE_SCHEMA", "Lattices", "check_status", "check_weights"]
 
 BAD_WEIGHT = 1
-"""Status of an utterance whose weights hold NaN, +inf, or a number beyond 1e12."""
+"""Status of an utterance whose weights hold NaN, +inf, or a number of `LARGEST_WEIGHT` and more."""
+
+LARGEST_WEIGHT = 1e12
+"""Weights must be below; what lies below its negative counts as -inf."""
 
 LATTICE_SCHEMA = (
     "Tensor arcs, Tensor weights, Tensor arc_offsets, Tensor state_offsets, Tensor final_states, "
@@ -65,13 +68,28 @@ class Lattices(NamedTuple):
         )
 
 
-def check_weights(status: torch.Tensor) -> None:
+def refuse_weights(b: int) -> FsaError:
+    """The error for lattice b, whose weights no kernel can use."""
+    return FsaError(
+        f"weights of lattice {b} hold NaN, +inf or a number above {LARGEST_WEIGHT:g}; log weights must be below: did "
+        "training of the weights diverge?",
+        sequence=b,
+    )
+
+
+def check_status(status: torch.Tensor) -> None:
     """Raises FsaError for the first utterance whose weights a kernel couldn't use."""
     bad = (status == BAD_WEIGHT).nonzero()
     if bad.numel():
-        b = int(bad[0])
-        raise FsaError(
-            f"weights of lattice {b} hold NaN, +inf or a number above 1e12; log weights must be below: did training "
-            "of the weights diverge?",
-            sequence=b,
-        )
+        raise refuse_weights(int(bad[0]))
+
+
+def check_weights(lattices: Lattices) -> None:
+    """Raises FsaError for the first utterance whose weights a kernel couldn't use."""
+    for weights, offsets in (
+        (lattices.weights, lattices.arc_offsets),
+        (lattices.final_weights, lattices.final_offsets),
+    ):
+        bad = (~(weights < LARGEST_WEIGHT)).nonzero()
+        if bad.numel():
+            raise refuse_weights(int(torch.searchsorted(offsets, int(bad[0]), right=True)) - 1)

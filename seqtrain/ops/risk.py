@@ -20,6 +20,7 @@ from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["lattice_risk"]
 
@@ -115,6 +116,7 @@ def _forward(
         arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
     ).for_kernels()
     _check_shapes(automata, risks, final_risks)
+    dtype = _value_dtype(weights, risks)
     risks, final_risks = (r.detach().to(torch.float64).contiguous() for r in (risks, final_risks))
     batch, double = automata.size, torch.float64
     risk, total = torch.zeros(batch, dtype=double), torch.zeros(batch, dtype=double)
@@ -143,7 +145,6 @@ def _forward(
             for tensor in by_arc:
                 tensor[automata.arc_offsets[b] : automata.arc_offsets[b + 1]] = 0.0
     report_inside(status, count_handle, on_infeasible)
-    dtype = _value_dtype(weights, risks)
     return risk.to(dtype), total.to(dtype), *by_arc, *by_final, status
 
 
@@ -273,6 +274,6 @@ def _differentiate(
     return tuple(gradients)
 
 
-torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 lattice_risk = torch.ops.seqtrain.lattice_risk

@@ -63,6 +63,7 @@ def test_gradient_with_respect_to_the_outer_weight(function: tuple[Function, tor
         torch.autograd.grad(gradient.sum(), factor)
 
 
+@pytest.mark.torch2
 @forward_rules
 def test_hessian() -> None:
     for name in ("ctc", "normalized ctc", "full sum"):
@@ -71,6 +72,7 @@ def test_hessian() -> None:
             torch.func.hessian(f)(scores)
 
 
+@pytest.mark.torch2
 @forward_rules
 def test_transforms_of_torch_func() -> None:
     """A transform that wraps the scores would lose the tangent, or fail somewhere inside of torch."""
