@@ -116,6 +116,7 @@ def _forward(
         arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
     ).for_kernels()
     _check_shapes(automata, risks, final_risks)
+    dtype = _value_dtype(weights, risks)
     risks, final_risks = (r.detach().to(torch.float64).contiguous() for r in (risks, final_risks))
     batch, double = automata.size, torch.float64
     risk, total = torch.zeros(batch, dtype=double), torch.zeros(batch, dtype=double)
@@ -144,7 +145,6 @@ def _forward(
             for tensor in by_arc:
                 tensor[automata.arc_offsets[b] : automata.arc_offsets[b + 1]] = 0.0
     report_inside(status, count_handle, on_infeasible)
-    dtype = _value_dtype(weights, risks)
     return risk.to(dtype), total.to(dtype), *by_arc, *by_final, status
 
 

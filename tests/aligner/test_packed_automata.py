@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqtrain.aligner.answers import read_automata, read_automata_batch
@@ -35,6 +35,7 @@ def automata(draw: st.DrawFn, dtypes: tuple[type, ...] = (np.float32, np.float64
     return Fsa(rows, weights, num_states=states, start=draw(state), final=final)
 
 
+@settings(deadline=None)
 @given(st.lists(automata(), max_size=5))
 def test_joined_is_the_message_of_the_batch(graphs: list[Fsa]) -> None:
     batch = FsaBatch.from_list(graphs)
@@ -47,6 +48,7 @@ def test_joined_is_the_message_of_the_batch(graphs: list[Fsa]) -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(automata(), max_size=5))
 def test_packed_apart_they_take_the_widest_dtype(graphs: list[Fsa]) -> None:
     packed = [pack_automata(FsaBatch.from_list([graph]))[0] for graph in graphs]

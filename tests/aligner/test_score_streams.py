@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seqtrain.aligner.v1 import aligner_pb2 as pb
@@ -42,6 +42,7 @@ def read_by_protobuf(raw: bytes) -> tuple[str, bytes]:
     return (message.WhichOneof("part") or "", bytes(message.data))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300) | st.binary(max_size=300).map(lambda data: b"\x12" + data))
 @example(b"")
 @example(b"\x12")
@@ -63,6 +64,7 @@ def test_whatever_comes_is_read_as_protobuf_reads_it(raw: bytes) -> None:
     assert ((found.WhichOneof("part") or ""), bytes(found.data)) == read_by_protobuf(raw)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5)))
 def test_chunks(sizes: list[int]) -> None:
     arrays = [np.arange(size, dtype=np.float32) for size in sizes]

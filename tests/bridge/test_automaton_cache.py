@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqtrain.aligner.v1 import aligner_pb2 as pb
@@ -61,6 +61,7 @@ def test_none_is_kept_without_memory_for_it() -> None:
     assert cache.counters() == (0, 1, 0, 0, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefäöü"), st.integers(0, 3000))), st.integers(0, 9000))
 def test_memory_is_bounded(puts: list[tuple[str, int]], limit: int) -> None:
     cache = AutomatonCache(limit)

@@ -115,9 +115,11 @@ def test_gradients_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(values, leaves)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("with_gradient", [False, True])
-def test_the_operator_obeys_the_compilers_rules(with_gradient: bool) -> None:
-    batch = random_risks(2)
+def test_the_operator_obeys_the_compilers_rules(with_gradient: bool, dtype: torch.dtype) -> None:
+    batch = random_risks(2, dtype=dtype)
+    assert batch.run(policy="mask")[0].dtype == dtype
     batch.risks.requires_grad_(with_gradient)
     weights = batch.graphs.weights.detach().requires_grad_(with_gradient)
     batch = batch._replace(graphs=batch.graphs.with_weights(weights))

@@ -1,8 +1,8 @@
 """The streams of scores and signals, whose data go past protobuf.
 
-Python's protobuf takes many times as long to write a message of 1 MiB as copying it would, and its reading copies twice.
-The bytes on the wire are the same: a message that has field 2, of the type bytes, alone is the byte 0x12, the length
-(seven bits a byte, the lowest first; the high bit says that another byte follows), and the data.
+Python's protobuf takes many times as long to write a message of 1 MiB as copying it would, and its reading copies
+twice. The bytes on the wire are the same: a message that has field 2, of the type bytes, alone is the byte 0x12, the
+length (seven bits a byte, the lowest first; the high bit says that another byte follows), and the data.
 """
 
 from __future__ import annotations
