@@ -50,7 +50,8 @@ def intersect(
         aux: (ΣA,) auxiliary labels of the graph's arcs, such as words, -1 for none: the lattice's arcs take them over.
         engine: "seqtrain", or "k2" for k2's own search (`k2.intersect_dense_pruned`, `beam` as its search and output
             beam): its lattice has the same arcs where nothing is dropped, and `truncated` is -1, not known, where
-            something may have been. It takes scores of shape (B, T, V), as float32.
+            something may have been. It takes scores of shape (B, T, V), as float32, and `max_active` as a wish: it
+            narrows its beam step by step.
         on_infeasible: what to do with an utterance without a path, also where the beam dropped every path there is:
             "raise" InfeasibleError naming all of them, or "mask" or "inf" (no states, and a total score of -inf).
         infeasible: counts the utterances that were masked.

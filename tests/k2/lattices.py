@@ -88,7 +88,8 @@ def test_a_beam_of_k2() -> None:
     best = [lattice.best_path(found).scores() for found in (pruned, whole)]
     torch.testing.assert_close(*best)
     few = lattice.intersect(SCORES, LENGTHS, graphs(), engine="k2", max_active=2, beam=math.inf)
-    assert few.arcs.shape[0] < whole.arcs.shape[0]
+    # k2 narrows its beam step by step for that limit: no hard one.
+    assert few.truncated.tolist() == [-1] * 4
 
 
 def test_utterances_without_a_path() -> None:
