@@ -6,7 +6,7 @@ F. Wessel, R. Schlüter, K. Macherey, H. Ney, "Confidence measures for large voc
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import torch
 
@@ -25,6 +25,18 @@ class Unit(NamedTuple):
     begin: int
     end: int
     confidence: float
+
+
+@overload
+def confidence(
+    lattice: Lattice, *, level: Literal["frame"] = "frame", paths: Paths | None = None
+) -> torch.Tensor: ...
+
+
+@overload
+def confidence(
+    lattice: Lattice, *, level: Literal["token", "word"], paths: Paths | None = None
+) -> list[list[Unit]]: ...
 
 
 def confidence(
