@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from seqtrain.errors import DeviceError, FsaError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch
 from seqtrain.fsa._arrays import Floats, Integers, int32_array, integer_array, match_dtype, weight_tensor
+from seqtrain.fsa.validate import check_weights
 from seqtrain.lattice.validate import check_lattice
 
 __all__ = ["Lattice"]
@@ -312,8 +313,23 @@ class Lattice:
                 final_weights, argument="final_weights", size=self.final_states.shape[0]
             )
         changed = Lattice._from_checked(parts, self.tags)
-        changed.check()
+        changed.check_weights()
         return changed
+
+    def check_weights(self) -> None:
+        """Raises FsaError where an arc weight or final weight is NaN or +inf; names sequence and arc or state."""
+        for values, offsets, states in (
+            (self.weights, self.arc_offsets, None),
+            (self.final_weights, self.final_offsets, self.final_states.cpu().numpy()),
+        ):
+            if not bool((values < torch.inf).all()):
+                check_weights(
+                    values.detach().cpu().numpy(),
+                    offsets.cpu().numpy(),
+                    states=states,
+                    tags=self.tags,
+                    single=False,
+                )
 
     def check(self) -> None:
         """Raises FsaError where the lattice is malformed; an optimizer may have run since it was made."""

@@ -60,7 +60,7 @@ def rescore(
         "final_weights": _scaled(match_dtype(finals, acoustic, argument="final_weights"), graph_scale),
     }
     changed = Lattice._from_checked(parts, lattice.tags)
-    changed.check()
+    changed.check_weights()
     return changed
 
 

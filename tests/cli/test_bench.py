@@ -16,7 +16,7 @@ def test_unknown_benchmark_lists_the_known(capsys: pytest.CaptureFixture[str]) -
     assert main(["bench", "ctx"]) == 2
     assert (
         capsys.readouterr().err
-        == "seqtrain: unknown benchmark 'ctx'; there are: ctc, full_sum, risk, bridge\n"
+        == "seqtrain: unknown benchmark 'ctx'; there are: ctc, full_sum, lattice, risk, bridge\n"
     )
 
 
