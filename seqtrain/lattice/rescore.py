@@ -7,6 +7,7 @@ import torch
 from seqtrain.errors import ArgumentError, LabelError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch
 from seqtrain.fsa._arrays import match_dtype
+from seqtrain.fsa.k2 import as_automata
 from seqtrain.lattice.intersect import arc_scores
 from seqtrain.lattice.lattice import Lattice
 from seqtrain.lattice.total_score import check_on_host
@@ -120,6 +121,7 @@ def _graph_weights(lattice: Lattice, graph: FsaBatch | Fsa) -> torch.Tensor:
             "the lattice doesn't know its graph's arcs: pass the weights of its arcs as a tensor",
             argument="graph",
         )
+    graph = as_automata(graph)
     graphs = FsaBatch.from_list([graph]) if isinstance(graph, Fsa) else graph
     if not isinstance(graph, Fsa) and len(graphs) != len(lattice):
         raise ShapeError(
