@@ -290,7 +290,7 @@ def test_bad_input() -> None:
         lt.intersect(scores, lengths, graph, max_active=0)
     with pytest.raises(ShapeError, match=r"aux must have the shape \(2,\), got \(1,\)"):
         lt.intersect(scores, lengths, graph, aux=[1])
-    with pytest.raises(DtypeError, match="fsa must be an FsaBatch or an Fsa"):
+    with pytest.raises(DtypeError, match="fsa must be an FsaBatch, an Fsa or a k2"):
         lt.intersect(scores, lengths, [graph])
     with pytest.raises(LabelError, match="arc 0 of automaton 0 has label 7, but scores have 2 labels"):
         lt.intersect(scores, lengths, Fsa([[0, 1, 7]]))
