@@ -25,6 +25,7 @@ from seqtrain.scores import (
     check_gradient_out,
     check_policy,
     check_scores,
+    derivative_anchor,
     host_integers,
     split_scores,
 )
@@ -140,7 +141,7 @@ def full_sum(
 
     Raises:
         InfeasibleError, LabelError, NonFiniteScoresError, ShapeError, DtypeError, DeviceError, ArgumentError.
-        DerivativeError: when the gradient is differentiated again.
+        DerivativeError: when the gradient is differentiated more than once, or at all in compiled code.
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
     check_gradient_out(gradient_out, p.values)
@@ -148,7 +149,7 @@ def full_sum(
     recording = torch.is_grad_enabled()
     with_scores = recording and p.values.requires_grad
     with_weights = recording and (weights.requires_grad or final_weights.requires_grad)
-    anchor = p.values[:0].clone() if with_scores or with_weights else None
+    anchor = derivative_anchor(p.values, gradient_out) if with_scores or with_weights else None
     arguments = (
         p.values, p.offsets, p.lengths, *p.automata, anchor, gradient_out, with_scores, with_weights, on_infeasible,
         handle(infeasible),
@@ -198,7 +199,8 @@ def posteriors(
 ) -> torch.Tensor:
     """Probability of each label at each frame, given the automaton.
 
-    Arguments and errors are those of `full_sum`; a derivative raises DerivativeError.
+    Arguments and errors are those of `full_sum`. Their first derivative, to scores and weights, is a second one of
+    `full_sum`; they have no other.
 
     Returns:
         Like the scores, (B, T, V) or packed (ΣT, V), in their dtype: each frame of an utterance sums to 1; zero past

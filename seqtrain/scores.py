@@ -17,6 +17,7 @@ __all__ = [
     "check_gradient_out",
     "check_policy",
     "check_scores",
+    "derivative_anchor",
     "host_integers",
     "split_scores",
 ]
@@ -97,6 +98,15 @@ def check_derivative(*tensors: torch.Tensor) -> None:
         dual = torch.autograd.forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]  # torch has no types here
         if dual.tangent is not None:
             raise DerivativeError("there is no forward-mode derivative: use torch.autograd (backward, grad)")
+
+
+def derivative_anchor(values: torch.Tensor, gradient_out: torch.Tensor | None) -> torch.Tensor:
+    """What ties a gradient to the scores: they themselves where it can be differentiated again.
+
+    Compiled code has no second derivative, and neither has a gradient that is written over: there it's an empty part of
+    the scores, which keeps no memory alive.
+    """
+    return values[:0].clone() if torch.compiler.is_compiling() or gradient_out is not None else values
 
 
 def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> torch.Tensor:

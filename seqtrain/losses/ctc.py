@@ -18,6 +18,7 @@ from seqtrain.errors import ArgumentError, DtypeError, InfeasibleError, LabelErr
 from seqtrain.fsa import FsaBatch, ctc, rna
 from seqtrain.functional import full_sum
 from seqtrain.infeasible import InfeasibleCount, handle, report
+from seqtrain.losses import ctc_second_derivative  # noqa: F401  # registers it
 from seqtrain.losses.frames import widened
 from seqtrain.losses.reduction import check_reduction, reduce
 from seqtrain.losses.viterbi import viterbi_loss
@@ -29,6 +30,7 @@ from seqtrain.scores import (
     check_gradient_out,
     check_policy,
     check_scores,
+    derivative_anchor,
     host_integers,
     split_scores,
 )
@@ -133,7 +135,8 @@ def ctc_loss(
 
     Raises:
         InfeasibleError, LabelError (blank or a label ≥ V in the targets), NonFiniteScoresError, ShapeError,
-        DtypeError, DeviceError, ArgumentError. DerivativeError: when the gradient is differentiated again.
+        DtypeError, DeviceError, ArgumentError. DerivativeError: when the gradient is differentiated more than once, or
+        at all in compiled code.
     """
     values, offsets = split_scores(scores)
     check_scores(values, offsets)
@@ -166,7 +169,7 @@ def ctc_loss(
         losses = _over_automata(scores, lengths, graphs, normalize, paths, on_infeasible, infeasible)
         return reduce(losses, reduction, lengths=lengths, target_lengths=target_lengths)
     with_gradient = torch.is_grad_enabled() and values.requires_grad
-    anchor = values[:0].clone() if with_gradient else None
+    anchor = derivative_anchor(values, gradient_out) if with_gradient else None
     arguments = (
         values, offsets, targets, lengths, target_lengths, anchor, gradient_out, blank, normalize, with_gradient,
         on_infeasible, handle(infeasible),

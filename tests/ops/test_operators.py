@@ -130,6 +130,24 @@ def test_gradients_of_full_sum(form: int, shared: bool) -> None:
     check(operator, (weight, anchor, graphs[4], finals, graphs[5], status), _NO_GRADIENT)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_second_derivative_of_full_sum(form: int, shared: bool) -> None:
+    batch = full(random_topology("ctc", 2, batch=1 if shared else 3))
+    values, offsets = forms(batch)[form]
+    graphs = tensors(batch.automata)
+    inputs = (values, offsets, batch.lengths, *graphs)
+    value, *found, status = torch.ops.seqtrain.full_sum(
+        *inputs, values[:0].clone(), None, True, True, "raise", -1
+    )
+    weight = torch.ones_like(value).requires_grad_()
+    layout = (list(values.shape), list(values.stride()))
+    arguments = (weight, values.detach().requires_grad_(), *inputs[1:], *found, status, True, True, *layout)
+    check(torch.ops.seqtrain.full_sum_gradient.default, arguments, _ALL)
+    tangents = (torch.ones_like(values), torch.ones_like(graphs[1]), None)
+    arguments = (weight.detach(), *inputs, *tangents, status, True, True, *layout)
+    check(torch.ops.seqtrain.full_sum_tangents.default, arguments, _NO_GRADIENT)
+
+
 def test_best_path(form: int) -> None:
     batch = random_topology("rna", 3)
     values, offsets = forms(batch)[form]
@@ -156,6 +174,8 @@ def test_every_operator_is_checked_here() -> None:
         "ctc_loss_backward",
         "ctc_loss_backward_into",
         "full_sum",
+        "full_sum_gradient",
+        "full_sum_tangents",
         "full_sum_scores_backward",
         "full_sum_scores_backward_into",
         "full_sum_weights_backward",
