@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import torch
 
-from seqtrain.errors import DeviceError, DtypeError, InfeasibleError, ShapeError
+from seqtrain.errors import ArgumentError, DeviceError, DtypeError, InfeasibleError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch
-from seqtrain.infeasible import NOT_HERE, InfeasibleCount, handle, report
+from seqtrain.infeasible import NO_COUNT, NOT_HERE, InfeasibleCount, handle, report
 from seqtrain.ops.best_path import best_path as best_path_op
 from seqtrain.ops.full_sum import full_sum as full_sum_op
+from seqtrain.ops.full_sum_transforms import FullSum, FullSumGradient
 from seqtrain.ops.posteriors import posteriors as posteriors_op
 from seqtrain.scores import (
     Scores,
@@ -29,6 +30,7 @@ from seqtrain.scores import (
     host_integers,
     split_scores,
 )
+from seqtrain.transforms import has_tangent, inside_transform
 
 __all__ = ["Alignment", "CompactPosteriors", "best_path", "compact_posteriors", "full_sum", "posteriors"]
 
@@ -104,8 +106,25 @@ def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infe
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
     lengths = host_integers(lengths, "lengths", (batch,))
     automata, tags = _flat(fsa, batch)
-    check_derivative(values, automata[1], automata[4])
     return _Prepared(values, offsets, lengths, automata, tags)
+
+
+def _under_transforms(
+    p: _Prepared, on_infeasible: str, infeasible: InfeasibleCount | None
+) -> tuple[tuple[torch.Tensor | None, ...], tuple[torch.Tensor, torch.Tensor]] | None:
+    """Where a transform of torch.func or a tangent is at work: arguments of FullSum, and its value and status."""
+    scores, weights, final_weights = p.values, p.automata[1], p.automata[4]
+    if not inside_transform() and not any(map(has_tangent, (scores, weights, final_weights))):
+        return None
+    arcs, _, arc_offsets, final_states, _, *others = p.automata
+    inputs = (scores, weights, final_weights, p.offsets, p.lengths, arcs, arc_offsets, final_states, *others)
+    try:
+        found: tuple[torch.Tensor, torch.Tensor] = FullSum.apply(  # type: ignore[no-untyped-call]  # of torch
+            *inputs, on_infeasible, NO_COUNT if infeasible is None else infeasible.handle
+        )
+    except InfeasibleError as error:
+        raise error.with_tags(p.tags) from None
+    return inputs, found
 
 
 def full_sum(
@@ -144,6 +163,14 @@ def full_sum(
         DerivativeError: when the gradient is differentiated more than once, or at all in compiled code.
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    transformed = _under_transforms(p, on_infeasible, infeasible)
+    if transformed is not None:
+        if gradient_out is not None:
+            raise ArgumentError(
+                "gradient_out can't be used under torch.func or with forward-mode derivatives",
+                argument="gradient_out",
+            )
+        return transformed[1][0]
     check_gradient_out(gradient_out, p.values)
     weights, final_weights = p.automata[1], p.automata[4]
     recording = torch.is_grad_enabled()
@@ -175,6 +202,7 @@ def compact_posteriors(
     label `labels[b, k]` and zero elsewhere: for a large V this is a fraction of the dense gradient.
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    check_derivative(p.values, p.automata[1], p.automata[4])
     try:
         value, occupancies, columns, _, _, status = full_sum_op(
             p.values.detach(), p.offsets, p.lengths, *(t.detach() for t in p.automata), None, None, True, False,
@@ -207,12 +235,19 @@ def posteriors(
         its end and where it has no path.
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    transformed = _under_transforms(p, on_infeasible, infeasible)
+    if transformed is not None:
+        inputs, (value, status) = transformed
+        dense: torch.Tensor
+        dense, *_ = FullSumGradient.apply(  # type: ignore[no-untyped-call]  # of torch
+            torch.ones_like(value), *inputs, status
+        )
+        return dense
     arguments = (p.values, p.offsets, p.lengths, *p.automata, on_infeasible, handle(infeasible))
     if torch.compiler.is_compiling():
         compiled: torch.Tensor = posteriors_op(*arguments)[0]
         return compiled
     try:
-        dense: torch.Tensor
         dense, _, status = posteriors_op(*arguments)
     except InfeasibleError as error:
         raise error.with_tags(p.tags) from None
@@ -235,6 +270,7 @@ def best_path(
     Where an utterance has no path, labels, states and arcs are -1, and the score is 0 ("mask") or -inf ("inf").
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    check_derivative(p.values, p.automata[1], p.automata[4])
     longest = int(lengths.max()) if p.offsets is not None and lengths.numel() else 0
     max_frames = p.values.shape[1] if p.offsets is None else longest
     arguments = (p.values, p.offsets, p.lengths, *p.automata, max_frames, on_infeasible, handle(infeasible))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from seqtrain.errors import ArgumentError, DerivativeError, DeviceError, DtypeError, ShapeError
+from seqtrain.transforms import has_tangent, is_mapped, is_transformed
 
 __all__ = [
     "FLOATS",
@@ -84,19 +85,20 @@ def check_scores(values: torch.Tensor, offsets: torch.Tensor | None) -> None:
 
 
 def check_derivative(*tensors: torch.Tensor) -> None:
-    """Raises DerivativeError in forward mode and inside of torch.func's transforms.
+    """Raises DerivativeError in forward mode and inside of torch.func's transforms, for what has no part in either.
 
-    The operators have reverse derivatives alone. Without this, a tangent would silently be lost.
+    Without this, a tangent would silently be lost.
     """
-    if torch.compiler.is_compiling():
-        return
     for tensor in tensors:
-        if torch._C._functorch.is_gradtrackingtensor(tensor):
+        if is_mapped(tensor):
             raise DerivativeError(
-                "torch.func's derivatives don't reach the operators: use torch.autograd (backward, grad)"
+                "torch.func.vmap doesn't reach this operator: make the mapped axis a part of the batch"
             )
-        dual = torch.autograd.forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]  # torch has no types here
-        if dual.tangent is not None:
+        if is_transformed(tensor):
+            raise DerivativeError(
+                "torch.func's derivatives don't reach this operator: use torch.autograd (backward, grad)"
+            )
+        if has_tangent(tensor):
             raise DerivativeError("there is no forward-mode derivative: use torch.autograd (backward, grad)")
 
 
@@ -113,6 +115,11 @@ def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, 
     """The tensor in host memory; raises where it isn't an integer one of the shape (None: any size)."""
     if not isinstance(tensor, torch.Tensor):
         raise DtypeError(f"{argument} must be a torch.Tensor, got {type(tensor).__name__}", argument=argument)
+    if is_mapped(tensor):
+        raise ArgumentError(
+            f"{argument} can't be mapped by torch.func.vmap: only scores and weights can, the rest is one for all",
+            argument=argument,
+        )
     if tensor.dtype not in INTEGERS:
         raise DtypeError(f"{argument} must be an integer tensor, got {tensor.dtype}", argument=argument)
     fits = tensor.dim() == len(shape) and all(

@@ -11,9 +11,6 @@ import seqtrain as st
 from seqtrain.errors import DerivativeError
 from tests.ops.examples import random_ctc_batch, random_topology
 
-# Torch loads its forward-mode rules with what torch itself has deprecated.
-forward_rules = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-
 Function = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -81,35 +78,6 @@ def test_third_derivatives_are_refused(function: tuple[Function, torch.Tensor]) 
     assert second.requires_grad
     with pytest.raises(DerivativeError, match="full_sum has no third derivative"):
         torch.autograd.grad(second.sum(), leaf)
-
-
-@forward_rules
-def test_hessian() -> None:
-    for name in ("ctc", "normalized ctc", "full sum"):
-        f, scores = functions()[name]
-        with pytest.raises(DerivativeError, match=r"torch\.func's derivatives don't reach the operators"):
-            torch.func.hessian(f)(scores)
-
-
-@forward_rules
-def test_transforms_of_torch_func() -> None:
-    """A transform that wraps the scores would lose the tangent, or fail somewhere inside of torch."""
-    for name in ("ctc", "normalized ctc", "full sum"):
-        f, scores = functions()[name]
-        with pytest.raises(DerivativeError, match=r"use torch\.autograd"):
-            torch.func.grad(f)(scores)
-        with pytest.raises(DerivativeError, match=r"use torch\.autograd"):
-            torch.func.jvp(f, (scores,), (torch.ones_like(scores),))
-
-
-@forward_rules
-def test_forward_mode(function: tuple[Function, torch.Tensor]) -> None:
-    f, scores = function
-    with torch.autograd.forward_ad.dual_level():
-        tangent = torch.ones_like(scores)
-        dual = torch.autograd.forward_ad.make_dual(scores, tangent)  # type: ignore[no-untyped-call]  # torch has no types here
-        with pytest.raises(DerivativeError, match="there is no forward-mode derivative"):
-            f(dual)
 
 
 def test_create_graph_without_a_second_derivative_changes_nothing(
