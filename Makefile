@@ -17,7 +17,7 @@ gpu := $(wildcard /dev/nvidia0 /dev/nvidiactl)
 install_torch = $(bin)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 sources := pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: train test venv lint types sanitize fuzz proto bench clean
+.PHONY: train test venv lint types sanitize fuzz proto proto-check bench clean
 
 train: venv
 	$(bin)/python -m recipes.asterisk
@@ -54,12 +54,17 @@ fuzz: venv
 	$(bin)/python -m tests.fuzz.text_readers --seconds 60
 	$(bin)/python -m tests.fuzz.caches --seconds 20
 	$(bin)/python -m tests.fuzz.frames --seconds 20
+	$(bin)/python -m tests.fuzz.recordings --seconds 10
 
 # The generator is pinned in an environment of its own: code of a newer one would narrow what users may have installed.
 proto:
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/pip install --quiet --requirement proto/requirements.txt
 	.venv-proto/bin/python proto/generate.py
+
+# Lint, and what would break clients; `proto/check.py --accept` takes additions into the baseline.
+proto-check: venv
+	$(bin)/python proto/check.py
 
 bench: venv
 	$(bin)/seqtrain bench

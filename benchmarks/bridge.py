@@ -1,27 +1,50 @@
 """The aligner service: automata a second, latency, scores up and signals down, what a training step waits for.
 
 Server and clients are processes of their own on this machine; times are wall time, for a service is waited for. The
-peer is the builder itself, in this process.
+peer is the builder itself, in this process. "server's cache": the clients keep nothing, the server has had each segment
+before; "uncached": neither keeps anything. Losses are those of the local engine, and of an echo, whose signals are the
+scores themselves: what is left is the service's own time.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.report import parser, show
 from seqtrain.aligner import AlignerClient
-from seqtrain.lexicon import AutomatonBuilder, HmmTopology, read_lexicon, read_transcripts
+from seqtrain.lexicon import (
+    AutomatonBuilder,
+    HmmTopology,
+    LabelInventory,
+    read_lexicon,
+    read_transcripts,
+)
+from sprint_bridge.backends.base import (
+    BatchAlignments,
+    BatchAutomata,
+    BatchLosses,
+    Capability,
+    Orthography,
+    Segment,
+)
+from sprint_bridge.backends.incapable import incapable
+from sprint_bridge.memory import keep_freed_memory
 from sprint_bridge.process import BridgeProcess
+from sprint_bridge.server import AlignerServer
 
 BATCH = 32
 WORDS, PHONES, SEGMENTS, WORDS_A_SEGMENT = 2000, 40, 4096, 10
@@ -55,44 +78,60 @@ def batches(seed: int, count: int) -> list[list[str]]:
     return [[f"seg{number}" for number in rng.sample(range(SEGMENTS), BATCH)] for _ in range(count)]
 
 
-def _ask(target: str, seed: int, count: int, cached: bool, results: Any) -> None:
+def _ask(target: str, seed: int, count: int, cached: bool, start: Any, results: Any) -> None:
     torch.set_num_threads(1)
     plan = batches(seed, count)
-    with AlignerClient(target, timeout=60.0, cache_bytes=1 << 30 if cached else 0) as client:
-        client.automata(plan[0])
-        if cached:
-            for batch in plan:
-                client.automata(batch)
-        times = []
-        for batch in plan:
-            began = time.monotonic()
+    with AlignerClient(target, timeout=120.0, cache_bytes=1 << 30 if cached else 0) as client:
+        for batch in plan if cached else plan[:1]:
             client.automata(batch)
-            times.append(time.monotonic() - began)
-    results.put(times)
+        start.wait(timeout=300)
+        waits = []
+        began, worked = time.monotonic(), time.process_time()
+        for batch in plan:
+            asked = time.monotonic()
+            client.automata(batch)
+            waits.append(time.monotonic() - asked)
+        worked = time.process_time() - worked
+    results.put((began, time.monotonic(), worked, waits))
 
 
-def throughput(target: str, transport: str, clients: int, count: int, *, cached: bool) -> dict[str, Any]:
-    """Automata a second of some clients at once, and how long a batch takes."""
-    context = multiprocessing.get_context("spawn")
+def throughput(
+    server: Server, contender: str, clients: int, count: int, *, client_cache: bool = False
+) -> dict[str, Any]:
+    """Automata a second of some clients at once, from first request to last answer; how long a batch takes; and the CPU
+    time of client and server for it, which tells more than the others where something else runs as well.
+    """
+    # Imports take seconds: one process has them, and each client is a fork of it, made before it has used grpc.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.bridge"])
     results = context.Queue()
+    start = context.Barrier(clients + 1)
     workers = [
-        context.Process(target=_ask, args=(target, seed, count, cached, results)) for seed in range(clients)
+        context.Process(target=_ask, args=(server.target, seed, count, client_cache, start, results))
+        for seed in range(clients)
     ]
     for worker in workers:
         worker.start()
-    times = [results.get(timeout=300) for _ in workers]
+    start.wait(timeout=300)
+    before = server.cpu_seconds()
+    found = [results.get(timeout=300) for _ in workers]
+    worked = server.cpu_seconds() - before + sum(client for _, _, client, _ in found)
     for worker in workers:
         worker.join()
-    # Each client's own time: processes take seconds to start, which is nobody's wait for automata.
-    longest = max(sum(found) for found in times)
-    waits = sorted(wait for found in times for wait in found)
+    # Clocks are the machine's: monotonic times of its processes can be compared.
+    seconds = max(end for _, end, _, _ in found) - min(began for began, _, _, _ in found)
+    waits = sorted(wait for _, _, _, times in found for wait in times)
     return {
-        "contender": f"{transport}, {'client cache' if cached else 'no cache'}",
+        "contender": contender,
         "clients": clients,
-        "automata/s": clients * count * BATCH / longest,
-        "p50 ms": 1e3 * median(waits),
-        "p99 ms": 1e3 * waits[int(0.99 * (len(waits) - 1))],
+        "automata/s": clients * count * BATCH / seconds,
+        **_quantiles(waits),
+        "CPU ms": 1e3 * worked / (clients * count),
     }
+
+
+def _quantiles(waits: list[float]) -> dict[str, float]:
+    return {"p50 ms": 1e3 * median(waits), "p99 ms": 1e3 * sorted(waits)[int(0.99 * (len(waits) - 1))]}
 
 
 def in_process(folder: Path, count: int) -> dict[str, Any]:
@@ -104,22 +143,70 @@ def in_process(folder: Path, count: int) -> dict[str, Any]:
     )
     builder.automata(batches(99, 1)[0])
     waits = []
+    worked = time.process_time()
     for batch in batches(0, count):
         began = time.monotonic()
         builder.automata(batch)
         waits.append(time.monotonic() - began)
-    waits.sort()
+    worked = time.process_time() - worked
     return {
         "contender": "builder in this process",
         "clients": 1,
         "automata/s": count * BATCH / sum(waits),
-        "p50 ms": 1e3 * median(waits),
-        "p99 ms": 1e3 * waits[int(0.99 * (len(waits) - 1))],
+        **_quantiles(waits),
+        "CPU ms": 1e3 * worked / count,
     }
 
 
-def losses(target: str, transport: str, turns: int, *, shared_memory: bool) -> dict[str, Any]:
-    """Scores up, signals down. The engine's own work is in it, and shown beside."""
+class Echo:
+    """An engine that has no work: its signals are the scores."""
+
+    name = "echo"
+    capabilities = frozenset({Capability.LOSSES})
+    config_digest = "echo"
+    inventory = LabelInventory(tuple(f"l{number}" for number in range(4500)))
+
+    def automata(self, items: Sequence[Segment | Orthography]) -> BatchAutomata:
+        raise incapable(self.name, Capability.AUTOMATA_BY_SEGMENT)
+
+    def alignments(self, segments: Sequence[str]) -> BatchAlignments:
+        raise incapable(self.name, Capability.ALIGNMENTS)
+
+    def align(self, segments: Sequence[str], scores: Sequence[NDArray[np.float32]]) -> BatchAlignments:
+        raise incapable(self.name, Capability.FORCED_ALIGNMENT)
+
+    def losses(self, segments: Sequence[str], log_posteriors: Sequence[NDArray[np.float32]]) -> BatchLosses:
+        return BatchLosses(np.zeros(len(segments)), tuple(log_posteriors), tuple(None for _ in segments))
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+def _serve_echo(listen: str, connection: Any) -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()  # as `sprint-bridge serve` does
+    with AlignerServer(listen=listen, insecure_loopback=True) as server:
+        server.serve(Echo())
+        connection.send(server.target)
+        connection.recv()
+
+
+@contextmanager
+def echo(listen: str) -> Iterator[str]:
+    """The target of an echo in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve_echo, args=(listen, theirs))
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        ours.send("end")
+        process.join()
+
+
+def losses(target: str, contender: str, turns: int, *, shared_memory: bool) -> dict[str, Any]:
+    """Scores up, signals down."""
     with AlignerClient(target, timeout=120.0, shared_memory=shared_memory) as client:
         labels = len(client.inventory())
         names = [f"seg{number}" for number in range(16)]
@@ -133,7 +220,7 @@ def losses(target: str, transport: str, turns: int, *, shared_memory: bool) -> d
             if turn:
                 waits.append(time.monotonic() - began)
     return {
-        "contender": transport,
+        "contender": contender,
         "MB each way": MEGABYTES,
         "median s": median(waits),
         "least s": min(waits),
@@ -157,22 +244,30 @@ def waiting(target: str, count: int) -> list[dict[str, Any]]:
                 client.automata(batch)
                 waits.append(time.monotonic() - began)
                 time.sleep(step)  # the model computes
-        waits.sort()
-        rows.append(
-            {
-                "automata are": name,
-                "p50 ms": 1e3 * median(waits),
-                "p99 ms": 1e3 * waits[int(0.99 * (len(waits) - 1))],
-            }
-        )
+        rows.append({"automata are": name, **_quantiles(waits)})
     return rows
 
 
-@contextmanager
-def service(config: dict[str, Any], listen: str | None) -> Iterator[str]:
+@dataclass(frozen=True)
+class Server:
     """A service in a process of its own."""
+
+    target: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the process has taken so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def service(config: dict[str, Any], listen: str | None) -> Iterator[Server]:
+    """A service while the context is open."""
     with BridgeProcess({**config, "listen": listen}) as bridge:
-        yield bridge.target
+        if bridge.pid is None:
+            raise RuntimeError("the service has no process")
+        yield Server(bridge.target, bridge.pid)
 
 
 def main() -> None:
@@ -187,18 +282,33 @@ def main() -> None:
         config = write_corpus(folder)
         torch.set_num_threads(1)
         rates.append(in_process(folder, count))
-        kinds: list[tuple[str, str | None]] = [("unix socket", None), ("TCP", "127.0.0.1:0")]
-        for transport, listen in kinds:
-            with service(config, listen) as target:
+        kinds: list[tuple[str, str | None, str]] = [
+            ("unix socket", None, f"unix:{folder}/echo/a.sock"),
+            ("TCP", "127.0.0.1:0", "127.0.0.1:0"),
+        ]
+        for transport, listen, echo_listen in kinds:
+            with service({**config, "cache_bytes": 0}, listen) as server:
                 for clients in (1, 16):
-                    rates.append(throughput(target, transport, clients, count, cached=False))
+                    rates.append(throughput(server, f"{transport}, uncached", clients, count))
                 if listen is None:
-                    rates.append(throughput(target, transport, 1, count, cached=True))
-                    waits += waiting(target, count)
-                    round_trips.append(
-                        losses(target, f"{transport}, shared memory", arguments.turns, shared_memory=True)
+                    waits += waiting(server.target, count)
+                round_trips.append(
+                    losses(server.target, f"{transport}, local", arguments.turns, shared_memory=False)
+                )
+            with service(config, listen) as server:
+                with AlignerClient(server.target, timeout=120.0, cache_bytes=0) as client:
+                    for begin in range(0, SEGMENTS, BATCH):
+                        client.automata([f"seg{number}" for number in range(begin, begin + BATCH)])
+                for clients in (1, 16):
+                    rates.append(throughput(server, f"{transport}, server's cache", clients, 4 * count))
+                if listen is None:
+                    rates.append(
+                        throughput(server, f"{transport}, client's cache", 1, 4 * count, client_cache=True)
                     )
-                round_trips.append(losses(target, transport, arguments.turns, shared_memory=False))
+            with echo(echo_listen) as target:
+                for shared in (False, True) if listen is None else (False,):
+                    name = f"{transport}, echo" + (", shared memory" if shared else "")
+                    round_trips.append(losses(target, name, arguments.turns, shared_memory=shared))
     show(f"automata of {WORDS_A_SEGMENT} words, batches of {BATCH}", rates, as_json=arguments.json)
     show("waiting for automata in a training step", waits, as_json=arguments.json)
     show("losses and error signals", round_trips, as_json=arguments.json)

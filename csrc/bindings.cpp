@@ -5,6 +5,8 @@
 
 #include <tuple>
 
+#include "bindings_arguments.h"
+#include "bindings_lattice.h"
 #include "cpu/kernels.h"
 #include "cpu/memory.h"
 
@@ -12,39 +14,6 @@ namespace nb = nanobind;
 
 namespace seqtrain {
 namespace {
-
-template <class T>
-T* pointer(uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
-// (address, dtype, stride of utterances, of frames, of labels, address of the offsets or 0)
-using TensorArgument = std::tuple<uintptr_t, int, int64_t, int64_t, int64_t, uintptr_t>;
-
-Tensor tensor(const TensorArgument& a) {
-  return {pointer<void>(std::get<0>(a)),
-          static_cast<Dtype>(std::get<1>(a)),
-          std::get<2>(a),
-          std::get<3>(a),
-          std::get<4>(a),
-          pointer<const int64_t>(std::get<5>(a))};
-}
-
-// (graphs, arcs, weights, arc offsets, final states, final weights, final offsets, starts, states)
-using GraphsArgument =
-    std::tuple<int64_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
-
-Graphs graphs(const GraphsArgument& a) {
-  return {std::get<0>(a),
-          pointer<const int32_t>(std::get<1>(a)),
-          pointer<const double>(std::get<2>(a)),
-          pointer<const int64_t>(std::get<3>(a)),
-          pointer<const int32_t>(std::get<4>(a)),
-          pointer<const double>(std::get<5>(a)),
-          pointer<const int64_t>(std::get<6>(a)),
-          pointer<const int32_t>(std::get<7>(a)),
-          pointer<const int32_t>(std::get<8>(a))};
-}
 
 template <class Real>
 void bind_real(nb::module_& module, const char* suffix) {
@@ -113,6 +82,21 @@ void bind_real(nb::module_& module, const char* suffix) {
         nb::gil_scoped_release release;
         full_sum(problem);
       });
+  module.def(name("denominator").c_str(),
+             [](const TensorArgument& scores, int64_t batch, int64_t max_frames, uintptr_t lengths,
+                const GraphsArgument& automata, int64_t width, uintptr_t value, uintptr_t occupancies,
+                uintptr_t arc_occupancies, uintptr_t final_occupancies, uintptr_t status, uintptr_t layout, double leak,
+                uintptr_t distribution, int threads) {
+               const Denominator<Real> problem{
+                   {tensor(scores), batch, max_frames, pointer<const int64_t>(lengths), graphs(automata), width,
+                    pointer<double>(value), pointer<Real>(occupancies), nullptr, pointer<double>(arc_occupancies),
+                    pointer<double>(final_occupancies), pointer<int64_t>(status), threads},
+                   pointer<const int32_t>(layout),
+                   leak,
+                   pointer<const double>(distribution)};
+               nb::gil_scoped_release release;
+               denominator(problem);
+             });
   module.def(name("scatter_occupancies").c_str(),
              [](const TensorArgument& gradient, int64_t batch, int64_t labels, int64_t max_frames, int64_t width,
                 uintptr_t lengths, uintptr_t occupancies, uintptr_t column_labels, bool shared_columns,
@@ -181,6 +165,34 @@ NB_MODULE(SEQTRAIN_MODULE, module) {
     nb::gil_scoped_release release;
     best_path(problem);
   });
+  module.def("lattice_risk",
+             [](const GraphsArgument& lattices, uintptr_t risks, uintptr_t final_risks, uintptr_t risk, uintptr_t total,
+                uintptr_t arc_posteriors, uintptr_t arc_gradients, uintptr_t final_posteriors,
+                uintptr_t final_gradients, uintptr_t status, uintptr_t fault, int threads) {
+               const LatticeRisk problem{graphs(lattices),
+                                         pointer<const double>(risks),
+                                         pointer<const double>(final_risks),
+                                         pointer<double>(risk),
+                                         pointer<double>(total),
+                                         pointer<double>(arc_posteriors),
+                                         pointer<double>(arc_gradients),
+                                         pointer<double>(final_posteriors),
+                                         pointer<double>(final_gradients),
+                                         pointer<int64_t>(status),
+                                         pointer<int64_t>(fault),
+                                         threads};
+               nb::gil_scoped_release release;
+               lattice_risk(problem);
+             });
+  // → the layout as bytes of int32
+  module.def("lay_out_denominator", [](const GraphsArgument& automata) {
+    std::vector<int32_t> block;
+    {
+      nb::gil_scoped_release release;
+      block = lay_out_denominator(graphs(automata));
+    }
+    return nb::bytes(block.data(), block.size() * sizeof(int32_t));
+  });
   // → (fault, utterance, position); fault 0: none
   module.def("check_ctc_targets", [](int64_t batch, int64_t labels, int64_t max_targets, uintptr_t targets,
                                      uintptr_t target_lengths, int64_t blank, uintptr_t needed) {
@@ -196,6 +208,7 @@ NB_MODULE(SEQTRAIN_MODULE, module) {
                nb::gil_scoped_release release;
                summarize(all, pointer<int64_t>(fewest), pointer<int64_t>(most), pointer<int64_t>(labels), threads);
              });
+  bind_lattices(module);
 }
 
 }  // namespace seqtrain

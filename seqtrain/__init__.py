@@ -11,13 +11,14 @@ aligner service), `seqtrain.data`, `seqtrain.training`.
 
 from __future__ import annotations
 
-from seqtrain import errors, fsa, losses, reference
+from seqtrain import errors, fsa, lattice, losses, reference
 from seqtrain.functional import (
     Alignment,
     CompactPosteriors,
     best_path,
     compact_posteriors,
     full_sum,
+    leaky_full_sum,
     posteriors,
 )
 from seqtrain.infeasible import InfeasibleCount
@@ -39,6 +40,8 @@ __all__ = [
     "fast_baum_welch_loss",
     "fsa",
     "full_sum",
+    "lattice",
+    "leaky_full_sum",
     "losses",
     "posteriors",
     "reference",

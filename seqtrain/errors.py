@@ -30,6 +30,7 @@ __all__ = [
     "Infeasible",
     "InfeasibleError",
     "LabelError",
+    "LatticeSizeError",
     "LexiconError",
     "MissingDependencyError",
     "NonFiniteScoresError",
@@ -169,6 +170,15 @@ class InfeasibleError(SeqtrainError):
         return InfeasibleError(
             [Infeasible(u.index, tags[u.index], u.frames, u.frames_needed, u.reason) for u in self.utterances]
         )
+
+
+class LatticeSizeError(SeqtrainError):
+    """A lattice would need more states than the `limit`, for the utterance of that index."""
+
+    def __init__(self, message: str, *, utterance: int, limit: int) -> None:
+        super().__init__(message)
+        self.utterance = utterance
+        self.limit = limit
 
 
 class DerivativeError(SeqtrainError, RuntimeError):

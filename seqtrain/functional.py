@@ -14,9 +14,13 @@ from typing import NamedTuple
 import torch
 
 from seqtrain.errors import ArgumentError, DeviceError, DtypeError, InfeasibleError, ShapeError
-from seqtrain.fsa import Fsa, FsaBatch
+from seqtrain.fsa import Fsa, FsaBatch, stationary_distribution
+from seqtrain.fsa.k2 import as_automata
 from seqtrain.infeasible import NO_COUNT, NOT_HERE, InfeasibleCount, handle, report
+from seqtrain.ops.automata import Automata
 from seqtrain.ops.best_path import best_path as best_path_op
+from seqtrain.ops.denominator import denominator as denominator_op
+from seqtrain.ops.denominator import lay_out
 from seqtrain.ops.full_sum import full_sum as full_sum_op
 from seqtrain.ops.full_sum_transforms import FullSum, FullSumGradient
 from seqtrain.ops.posteriors import posteriors as posteriors_op
@@ -30,9 +34,18 @@ from seqtrain.scores import (
     host_integers,
     split_scores,
 )
+from seqtrain.torch_versions import is_compiling
 from seqtrain.transforms import has_tangent, inside_transform
 
-__all__ = ["Alignment", "CompactPosteriors", "best_path", "compact_posteriors", "full_sum", "posteriors"]
+__all__ = [
+    "Alignment",
+    "CompactPosteriors",
+    "best_path",
+    "compact_posteriors",
+    "full_sum",
+    "leaky_full_sum",
+    "posteriors",
+]
 
 
 class Alignment(NamedTuple):
@@ -78,12 +91,11 @@ class _Prepared(NamedTuple):
 def _flat(fsa: FsaBatch | Fsa, batch: int) -> tuple[tuple[torch.Tensor, ...], Sequence[str] | None]:
     """The automata's tensors in the operators' order; a single `Fsa` becomes the one that all share."""
     tags: Sequence[str] | None = None
-    if isinstance(fsa, Fsa):
-        graphs = FsaBatch.from_list([fsa])
-    elif not isinstance(fsa, FsaBatch):
-        raise DtypeError(f"fsa must be an FsaBatch or an Fsa, got {type(fsa).__name__}", argument="fsa")
+    automata = as_automata(fsa)
+    if isinstance(automata, Fsa):
+        graphs = FsaBatch.from_list([automata])
     else:
-        graphs, tags = fsa, fsa.tags
+        graphs, tags = automata, automata.tags
         if len(graphs) != batch:
             raise ShapeError(
                 f"fsa holds {len(graphs)} automata for {batch} utterances; one automaton for all is passed as an Fsa",
@@ -127,6 +139,61 @@ def _under_transforms(
     return inputs, found
 
 
+def _layout(fsa: Fsa, automata: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
+    """The shared automaton's layout, kept with it until other arcs are forbidden; compiled code makes its own."""
+    if is_compiling():
+        return None
+    weights, final_weights = automata[1].detach(), automata[4].detach()
+    forbidden = torch.cat((weights == -torch.inf, final_weights == -torch.inf))
+    kept = fsa.derived.get("denominator")
+    if kept is None or not torch.equal(kept[0], forbidden):
+        flat = Automata(*(t.detach() for t in automata))
+        flat.check_weights()
+        kept = fsa.derived["denominator"] = (forbidden, lay_out(flat))
+    layout: torch.Tensor = kept[1]
+    return layout
+
+
+def _side_by_side(p: _Prepared, fsa: FsaBatch | Fsa) -> bool:
+    """Whether the kernel for a shared automaton is the faster one: a single utterance leaves its lanes empty."""
+    return isinstance(fsa, Fsa) and p.lengths.shape[0] > 1
+
+
+def _sum(
+    p: _Prepared,
+    fsa: FsaBatch | Fsa,
+    *,
+    gradient_out: torch.Tensor | None,
+    on_infeasible: str,
+    infeasible: InfeasibleCount | None,
+    leak: float = 0.0,
+    distribution: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """What `full_sum` and `leaky_full_sum` share, once their arguments are checked."""
+    check_gradient_out(gradient_out, p.values)
+    weights, final_weights = p.automata[1], p.automata[4]
+    recording = torch.is_grad_enabled()
+    with_scores = recording and p.values.requires_grad
+    with_weights = recording and (weights.requires_grad or final_weights.requires_grad)
+    anchor = None
+    if with_scores or with_weights:
+        # A leaky sum has no second derivative that would need the scores.
+        anchor = p.values[:0].clone() if leak != 0.0 else derivative_anchor(p.values, gradient_out)
+    arguments = (p.values, p.offsets, p.lengths, *p.automata, anchor, gradient_out)
+    rest = (with_scores, with_weights, on_infeasible, handle(infeasible))
+    try:
+        if isinstance(fsa, Fsa) and (leak != 0.0 or _side_by_side(p, fsa)):
+            found = denominator_op(*arguments, _layout(fsa, p.automata), leak, distribution, *rest)
+        else:
+            found = full_sum_op(*arguments, *rest)
+    except InfeasibleError as error:
+        raise error.with_tags(p.tags) from None
+    value: torch.Tensor = found[0]
+    if not is_compiling():
+        report(found[-1], p.tags, infeasible, on_infeasible)
+    return value
+
+
 def full_sum(
     scores: Scores,
     lengths: torch.Tensor,
@@ -142,7 +209,8 @@ def full_sum(
         scores: (B, T, V) float16, bfloat16, float32 or float64, any strides, or `Packed`. Arithmetic is float32 with a
             range of its own (float64 for float64 scores).
         lengths: (B,) int frames of each utterance.
-        fsa: a batch of B automata, or one `Fsa` that all share. Where its weights require grad, they get one.
+        fsa: a batch of B automata, or one `Fsa` that all share; k2's FsaVec and Fsa likewise. Where its weights require
+            grad, they get one.
         on_infeasible: what to do with an utterance that no path fits: "raise" InfeasibleError naming every one
             of them, "mask" (value 0, gradient 0), or "inf" (value -inf, gradient 0).
         gradient_out: memory like the scores that the gradient is written to instead of to fresh memory; the scores
@@ -162,6 +230,7 @@ def full_sum(
         InfeasibleError, LabelError, NonFiniteScoresError, ShapeError, DtypeError, DeviceError, ArgumentError.
         DerivativeError: when the gradient is differentiated more than once, or at all in compiled code.
     """
+    fsa = as_automata(fsa)
     p = _prepare(scores, lengths, fsa, on_infeasible)
     transformed = _under_transforms(p, on_infeasible, infeasible)
     if transformed is not None:
@@ -171,26 +240,65 @@ def full_sum(
                 argument="gradient_out",
             )
         return transformed[1][0]
-    check_gradient_out(gradient_out, p.values)
-    weights, final_weights = p.automata[1], p.automata[4]
-    recording = torch.is_grad_enabled()
-    with_scores = recording and p.values.requires_grad
-    with_weights = recording and (weights.requires_grad or final_weights.requires_grad)
-    anchor = derivative_anchor(p.values, gradient_out) if with_scores or with_weights else None
-    arguments = (
-        p.values, p.offsets, p.lengths, *p.automata, anchor, gradient_out, with_scores, with_weights, on_infeasible,
-        handle(infeasible),
+    return _sum(p, fsa, gradient_out=gradient_out, on_infeasible=on_infeasible, infeasible=infeasible)
+
+
+def leaky_full_sum(
+    scores: Scores,
+    lengths: torch.Tensor,
+    fsa: Fsa,
+    *,
+    leak: float = 1e-5,
+    distribution: torch.Tensor | None = None,
+    on_infeasible: str = "raise",
+    gradient_out: torch.Tensor | None = None,
+    infeasible: InfeasibleCount | None = None,
+) -> torch.Tensor:
+    """`full_sum` over one automaton for all utterances, with a leak: LF-MMI's denominator.
+
+    Before the first frame and after each one a path may jump, with the weight leak · distribution[s], to any state s.
+    So it forgets where it came from, as a chunk cut out of an utterance needs it. Equations: `seqtrain.reference`.
+
+    Args:
+        scores, lengths, on_infeasible, gradient_out, infeasible: as in `full_sum`.
+        fsa: the automaton that all share; states on no path from its start to a final state don't count.
+        leak: the coefficient, at least 0.
+        distribution: (S,) float, not negative, where to jump; None means `seqtrain.fsa.stationary_distribution`. The
+            leak and the distribution are constants and get no gradient.
+
+    Returns:
+        (B,) as `full_sum`. Scores further than 550 below the best that the automaton uses at that frame count as that
+        far below, where a path depends on them as probability zero.
+
+    Raises:
+        As `full_sum`; ArgumentError for a leak or a distribution that isn't one, DtypeError for an FsaBatch.
+    """
+    shared = as_automata(fsa)
+    if not isinstance(shared, Fsa):
+        raise DtypeError(
+            f"a leaky sum takes one Fsa that all utterances share, got {type(shared).__name__}",
+            argument="fsa",
+        )
+    if not 0.0 <= leak < float("inf"):
+        raise ArgumentError(f"leak must be a finite number >= 0, got {leak}", argument="leak")
+    p = _prepare(scores, lengths, shared, on_infeasible)
+    check_derivative(p.values, p.automata[1], p.automata[4])
+    target = stationary_distribution(shared) if distribution is None else distribution.detach()
+    if tuple(target.shape) != (shared.num_states,):
+        raise ShapeError(
+            f"distribution must have shape ({shared.num_states},), one value a state, got {tuple(target.shape)}",
+            argument="distribution",
+        )
+    if not is_compiling() and not bool(((target >= 0) & (target < torch.inf)).all()):
+        s = int((~((target >= 0) & (target < torch.inf))).nonzero()[0])
+        raise ArgumentError(
+            f"distribution[{s}] = {float(target[s])}; probabilities must be finite and at least 0",
+            argument="distribution",
+        )
+    return _sum(
+        p, shared, gradient_out=gradient_out, on_infeasible=on_infeasible, infeasible=infeasible, leak=leak,
+        distribution=target,
     )  # fmt: skip
-    if torch.compiler.is_compiling():
-        compiled: torch.Tensor = full_sum_op(*arguments)[0]
-        return compiled
-    try:
-        value: torch.Tensor
-        value, *_, status = full_sum_op(*arguments)
-    except InfeasibleError as error:
-        raise error.with_tags(p.tags) from None
-    report(status, p.tags, infeasible, on_infeasible)
-    return value
 
 
 def compact_posteriors(
@@ -201,13 +309,17 @@ def compact_posteriors(
     Arguments and errors are those of `full_sum`. The gradient with respect to the scores is `occupancies[b, t, k]` at
     label `labels[b, k]` and zero elsewhere: for a large V this is a fraction of the dense gradient.
     """
+    fsa = as_automata(fsa)
     p = _prepare(scores, lengths, fsa, on_infeasible)
     check_derivative(p.values, p.automata[1], p.automata[4])
+    arguments = (p.values.detach(), p.offsets, p.lengths, *(t.detach() for t in p.automata), None, None)
+    rest = (True, False, on_infeasible, NOT_HERE)
     try:
-        value, occupancies, columns, _, _, status = full_sum_op(
-            p.values.detach(), p.offsets, p.lengths, *(t.detach() for t in p.automata), None, None, True, False,
-            on_infeasible, NOT_HERE,
-        )  # fmt: skip
+        if isinstance(fsa, Fsa) and _side_by_side(p, fsa):
+            found = denominator_op(*arguments, _layout(fsa, p.automata), 0.0, None, *rest)
+        else:
+            found = full_sum_op(*arguments, *rest)
+        value, occupancies, columns, _, _, status = found
     except InfeasibleError as error:
         raise error.with_tags(p.tags) from None
     report(status, p.tags, None, on_infeasible)
@@ -244,7 +356,7 @@ def posteriors(
         )
         return dense
     arguments = (p.values, p.offsets, p.lengths, *p.automata, on_infeasible, handle(infeasible))
-    if torch.compiler.is_compiling():
+    if is_compiling():
         compiled: torch.Tensor = posteriors_op(*arguments)[0]
         return compiled
     try:
@@ -274,7 +386,7 @@ def best_path(
     longest = int(lengths.max()) if p.offsets is not None and lengths.numel() else 0
     max_frames = p.values.shape[1] if p.offsets is None else longest
     arguments = (p.values, p.offsets, p.lengths, *p.automata, max_frames, on_infeasible, handle(infeasible))
-    if torch.compiler.is_compiling():
+    if is_compiling():
         score, labels, states, arcs, _ = best_path_op(*arguments)
         return Alignment(score, labels, states, arcs, lengths)
     try:

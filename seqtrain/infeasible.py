@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
+from seqtrain.torch_versions import is_compiling
+
 __all__ = ["NOT_HERE", "NO_COUNT", "InfeasibleCount", "handle", "report", "report_inside"]
 
 _LOGGER = logging.getLogger("seqtrain")
@@ -87,6 +89,6 @@ def report_inside(status: torch.Tensor, handle: int, policy: str) -> None:
 
 def handle(count: InfeasibleCount | None) -> int:
     """What to pass to an operator: compiled code leaves counting to it, other code counts with names itself."""
-    if not torch.compiler.is_compiling():
+    if not is_compiling():
         return NOT_HERE
     return NO_COUNT if count is None else count.handle

@@ -44,6 +44,39 @@ around and between them, l'_0 … l'_{2U}: α(t, s) gathers α(t-1, s), α(t-1, 
 is a blank or equals l'_{s-2}. Through y = log-softmax(x) the gradient of -L is softmax(x) · Σ_l γ(t, l) -
 γ(t, l) with the posteriors γ.
 
+Lattice. An acyclic automaton whose arcs bear whole scores w(a), states numbered so that every arc leads upwards:
+
+    L    = ⊕_π Σ_{a in π} w(a) + f(end of π)
+    α(0) = 0,   α(q) = ⊕ over arcs a = (p → q):  α(p) + w(a)
+    β(p) = f(p) ⊕ (⊕ over arcs a = (p → q):  w(a) + β(q)),   L = β(0)
+    ∂L/∂w(a) = exp( α(p) + w(a) + β(q) - L ),   ∂L/∂f(q) = exp( α(q) + f(q) - L )
+
+Expected risk of a lattice, an acyclic automaton whose paths have any number of arcs, arc a with log weight w(a)
+and risk r(a), final state q with f(q) and r(q) (the expectation semiring: J. Eisner, ACL 2002; Z. Li, J. Eisner,
+EMNLP 2009; for lattices of speech D. Povey, PhD thesis, Cambridge 2004, section 6). A pair (β, σ) holds the log
+probability of all that follows a state, and the risk expected along it; (α, ρ) the same of all that comes before:
+
+    E       = Σ_π p(π) [ Σ_{a ∈ π} r(a) + r(q_π) ],   p(π) = exp( score(π) - L )
+    σ(p)    = [ exp f(p) · r(p) + Σ over arcs a = (p → q):  exp( w(a) + β(q) ) · ( r(a) + σ(q) ) ] / exp β(p)
+    ρ(q)    = [ Σ over arcs a = (p → q):  exp( α(p) + w(a) ) · ( ρ(p) + r(a) ) ] / exp α(q)
+    E       = σ(start)
+    ξ(a)    = exp( α(p) + w(a) + β(q) - L )
+    ∂E/∂r(a) = ξ(a)
+    ∂E/∂w(a) = ξ(a) · ( ρ(p) + r(a) + σ(q) - E )
+and for final states likewise. A constant added to every path's risk moves E alone.
+
+Leaky full sum (D. Povey et al. 2016, "Purely sequence-trained neural networks for ASR based on lattice-free
+MMI", section 2.5), with a coefficient c and a distribution π over states: before the first frame and after each
+one a path may jump, with weight c π(s), to any state s, and then goes on from there. In probabilities,
+
+    α'(t, s) = α(t, s) + c π(s) Σ_r α(t, r)            t = 0 … T, and α' in place of α on the right of α(t+1, q)
+    L        = log Σ_s α'(T, s) exp f(s)
+    β'(t, s) = β(t, s) + c Σ_r π(r) β(t, r)            β(T, s) = exp f(s), and β' in place of β on the right of β(t, p)
+    ξ(t, a)  = α'(t, p) exp(w(a) + x(t, l)) β'(t+1, q) exp(-L)
+    ∂L/∂f(s) = α'(T, s) exp(f(s) - L)
+
+Of the automaton remain the states on some path from the start to a final state; c and π are constants.
+
 Everything here takes one utterance. Where no path exists L is -inf, and all derivatives are 0.
 """
 
@@ -61,15 +94,21 @@ from seqtrain.fsa.automaton import Fsa
 __all__ = [
     "BestPath",
     "CtcLoss",
+    "ExpectedRisk",
     "FullSumGradients",
     "FullSumTangents",
+    "LatticeGradients",
     "Path",
     "best_path",
     "ctc_loss",
+    "enumerate_lattice_paths",
     "enumerate_paths",
+    "expected_risk",
     "full_sum",
     "full_sum_gradients",
     "full_sum_tangents",
+    "lattice_total_score",
+    "leaky_full_sum_gradients",
     "posteriors",
 ]
 
@@ -330,6 +369,74 @@ def full_sum_tangents(
     return FullSumTangents(slope, to_scores, to_weights, finals)
 
 
+def _useful_states(g: _Automaton) -> NDArray[np.bool_]:
+    """(S,) the states on some path from the start to a final state."""
+    allowed = g.weight > -np.inf
+
+    def closure(seeds: NDArray[np.bool_], begin: Indices, end: Indices) -> NDArray[np.bool_]:
+        seen: NDArray[np.bool_] = seeds.copy()
+        for _ in range(g.num_states):
+            seen[end[allowed & seen[begin]]] = True
+        return seen
+
+    from_start = closure(np.arange(g.num_states) == g.start, g.source, g.destination)
+    useful: NDArray[np.bool_] = from_start & closure(g.final > -np.inf, g.destination, g.source)
+    return useful
+
+
+def leaky_full_sum_gradients(
+    scores: ArrayLike, fsa: Fsa, *, leak: float, distribution: ArrayLike
+) -> FullSumGradients:
+    """L of the leaky full sum, and its derivatives.
+
+    Args:
+        scores, fsa: as in `enumerate_paths`.
+        leak: the coefficient c >= 0.
+        distribution: (S,) π, not negative.
+
+    Raises:
+        As `enumerate_paths`.
+    """
+    x, g = _prepared(scores, fsa)
+    useful = _useful_states(g)
+    keep = useful[g.source] & useful[g.destination]
+    weight = np.where(keep, g.weight, -np.inf)
+    final = np.where(useful, g.final, -np.inf)
+    with np.errstate(divide="ignore"):
+        jump = np.log(leak * np.where(useful, np.asarray(distribution, dtype=np.float64), 0.0))
+    frames = x.shape[0]
+
+    def leaked(values: Array) -> Array:
+        total: Array = np.logaddexp(values, jump + np.logaddexp.reduce(values))
+        return total
+
+    def leaked_back(values: Array) -> Array:
+        total: Array = np.logaddexp(values, np.logaddexp.reduce(jump + values))
+        return total
+
+    alpha = np.full((frames + 1, g.num_states), -np.inf)  # α'
+    alpha[0, g.start] = 0.0 if useful[g.start] else -np.inf
+    alpha[0] = leaked(alpha[0])
+    for t in range(frames):
+        np.logaddexp.at(alpha[t + 1], g.destination, alpha[t, g.source] + weight + x[t, g.label])
+        alpha[t + 1] = leaked(alpha[t + 1])
+    beta = np.full((frames + 1, g.num_states), -np.inf)  # β'
+    beta[-1] = leaked_back(final)
+    for t in reversed(range(frames)):
+        np.logaddexp.at(beta[t], g.source, weight + x[t, g.label] + beta[t + 1, g.destination])
+        beta[t] = leaked_back(beta[t])
+
+    total = float(np.logaddexp.reduce(alpha[-1] + final))
+    to_scores, to_weights, to_final = np.zeros_like(x), np.zeros_like(weight), np.zeros_like(g.final_weights)
+    if total > -np.inf:
+        for t in range(frames):
+            xi = np.exp(alpha[t, g.source] + weight + x[t, g.label] + beta[t + 1, g.destination] - total)
+            np.add.at(to_scores[t], g.label, xi)
+            to_weights += xi
+        to_final = np.exp(alpha[-1, g.final_states] + final[g.final_states] - total)
+    return FullSumGradients(score=total, scores=to_scores, weights=to_weights, final_weights=to_final)
+
+
 def posteriors(scores: ArrayLike, fsa: Fsa) -> Array:
     """(T, V) probability of each label at each frame, given that one of the paths is taken; rows sum to one.
 
@@ -441,3 +548,116 @@ def ctc_loss(
         gamma[:, label] += occupancy[:, s]
     gradient = np.exp(y) * gamma.sum(axis=1, keepdims=True) - gamma if normalize else -gamma
     return CtcLoss(loss=-total, gradient=gradient)
+
+
+@dataclass(frozen=True)
+class LatticeGradients:
+    """L of a lattice, and its derivatives: `weights` (A,) (the posteriors of the arcs), `final_weights` (F,)."""
+
+    score: float
+    weights: Array
+    final_weights: Array
+
+
+def lattice_total_score(fsa: Fsa) -> LatticeGradients:
+    """The sum over all paths, of any length, of an acyclic automaton with state 0 as start and source < destination."""
+    g = _parts(fsa)
+    order = np.argsort(g.source, kind="stable")
+    alpha = np.full(g.num_states, -np.inf)
+    alpha[g.start] = 0.0
+    for a in order:
+        alpha[g.destination[a]] = np.logaddexp(alpha[g.destination[a]], alpha[g.source[a]] + g.weight[a])
+    beta = g.final.copy()
+    for a in order[::-1]:
+        beta[g.source[a]] = np.logaddexp(beta[g.source[a]], g.weight[a] + beta[g.destination[a]])
+    total = float(np.logaddexp.reduce(alpha + g.final))
+    if total == -np.inf:
+        return LatticeGradients(total, np.zeros_like(g.weight), np.zeros_like(g.final_weights))
+    return LatticeGradients(
+        score=total,
+        weights=np.exp(alpha[g.source] + g.weight + beta[g.destination] - total),
+        final_weights=np.exp(alpha[g.final_states] + g.final_weights - total),
+    )
+
+
+@dataclass(frozen=True)
+class ExpectedRisk:
+    """E and L of a lattice, and E's derivatives in the automaton's order: `weights` and `risks` (A,), `final_weights`
+    and `final_risks` (F,). The derivatives of L with respect to weights are `risks` and `final_risks`."""
+
+    risk: float
+    total: float
+    weights: Array
+    risks: Array
+    final_weights: Array
+    final_risks: Array
+
+
+def enumerate_lattice_paths(lattice: Fsa) -> Iterator[tuple[float, tuple[int, ...], int]]:
+    """Every path of an acyclic automaton with a score above -inf: its score, its arcs, and the position of its final
+    state. Exponentially many."""
+    g = _parts(lattice)
+
+    def extend(
+        arcs: tuple[int, ...], state: int, score: float
+    ) -> Iterator[tuple[float, tuple[int, ...], int]]:
+        for item in np.flatnonzero((g.final_states == state) & (g.final_weights > -np.inf)):
+            yield score + float(g.final_weights[item]), arcs, int(item)
+        for arc in np.flatnonzero((g.source == state) & (g.weight > -np.inf)):
+            yield from extend((*arcs, int(arc)), int(g.destination[arc]), score + float(g.weight[arc]))
+
+    return extend((), g.start, 0.0)
+
+
+def expected_risk(lattice: Fsa, risks: ArrayLike, final_risks: ArrayLike | None = None) -> ExpectedRisk:
+    """Expected risk of a lattice whose arcs lead from lower to higher states.
+
+    Without a path E is 0, L is -inf, and all derivatives are 0.
+
+    Args:
+        lattice: the weights are log weights.
+        risks: (A,) of the arcs.
+        final_risks: (F,) of the final states; None: 0.
+
+    Raises:
+        ShapeError: the risks aren't as many as the arcs.
+    """
+    g = _parts(lattice)
+    r = np.asarray(risks, dtype=np.float64)
+    r_final = (
+        np.zeros(g.final_states.size) if final_risks is None else np.asarray(final_risks, dtype=np.float64)
+    )
+    if r.shape != g.weight.shape or r_final.shape != g.final_weights.shape:
+        raise ShapeError(f"risks must have the shape {g.weight.shape}, got {r.shape}", argument="risks")
+    beta, sigma = np.full(g.num_states, -np.inf), np.zeros(g.num_states)
+    alpha, rho = beta.copy(), sigma.copy()
+    alpha[g.start] = 0.0
+
+    def pair(scores: Array, values: Array) -> tuple[float, float]:
+        log_sum = float(np.logaddexp.reduce(scores, initial=-np.inf))
+        return log_sum, 0.0 if log_sum == -np.inf else float(np.exp(scores - log_sum) @ values)
+
+    for state in reversed(range(g.num_states)):
+        arcs, ends = np.flatnonzero(g.source == state), np.flatnonzero(g.final_states == state)
+        onward = g.destination[arcs]
+        scores = np.concatenate((g.weight[arcs] + beta[onward], g.final_weights[ends]))
+        beta[state], sigma[state] = pair(scores, np.concatenate((r[arcs] + sigma[onward], r_final[ends])))
+    for state in range(g.num_states):
+        arcs = np.flatnonzero(g.destination == state)
+        if state != g.start:
+            before = g.source[arcs]
+            alpha[state], rho[state] = pair(alpha[before] + g.weight[arcs], rho[before] + r[arcs])
+    total, risk = float(beta[g.start]), float(sigma[g.start])
+    if total == -np.inf:
+        none, none_final = np.zeros_like(r), np.zeros_like(r_final)
+        return ExpectedRisk(0.0, total, none, none, none_final, none_final)
+    xi = np.exp(alpha[g.source] + g.weight + beta[g.destination] - total)
+    xi_final = np.exp(alpha[g.final_states] + g.final_weights - total)
+    return ExpectedRisk(
+        risk=risk,
+        total=total,
+        weights=xi * (rho[g.source] + r + sigma[g.destination] - risk),
+        risks=xi,
+        final_weights=xi_final * (rho[g.final_states] + r_final - risk),
+        final_risks=xi_final,
+    )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from seqtrain.errors import ArgumentError, DerivativeError, DeviceError, DtypeError, ShapeError
+from seqtrain.torch_versions import is_compiling, storage_address
 from seqtrain.transforms import has_tangent, is_mapped, is_transformed
 
 __all__ = [
@@ -152,7 +153,7 @@ def check_gradient_out(gradient_out: torch.Tensor | None, values: torch.Tensor) 
         raise DtypeError(
             f"gradient_out must be a torch.Tensor, got {type(gradient_out).__name__}", argument="gradient_out"
         )
-    if torch.compiler.is_compiling():
+    if is_compiling():
         raise ArgumentError(
             "gradient_out can't be used in compiled code: leave it out, the compiler plans memory itself",
             argument="gradient_out",
@@ -180,7 +181,7 @@ def check_gradient_out(gradient_out: torch.Tensor | None, values: torch.Tensor) 
             f"gradient_out has several elements in one place (strides {gradient_out.stride()}): pass memory of its own",
             argument="gradient_out",
         )
-    shared = gradient_out.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+    shared = storage_address(gradient_out) == storage_address(values)
     same = gradient_out.data_ptr() == values.data_ptr() and gradient_out.stride() == values.stride()
     if shared and gradient_out.numel() and not same:
         raise ShapeError(

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
+from seqtrain.torch_versions import is_compiling
+
 __all__ = ["has_tangent", "inside_transform", "is_mapped", "is_transformed", "outside_transforms", "plain"]
+
+_FUNCTORCH: Any = getattr(torch._C, "_functorch", None)
+"""Missing before torch 2.0, and with it torch.func."""
 
 
 def inside_transform() -> bool:
     """Whether a transform of `torch.func` is being run; never in code that is being compiled."""
-    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+    return not is_compiling() and _FUNCTORCH is not None and _FUNCTORCH.peek_interpreter_stack() is not None
 
 
 @contextmanager
@@ -30,13 +36,13 @@ def outside_transforms() -> Iterator[None]:
 def plain(tensor: torch.Tensor) -> torch.Tensor:
     """What a transform has wrapped."""
     while is_transformed(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
+        tensor = _FUNCTORCH.get_unwrapped(tensor)
     return tensor
 
 
 def has_tangent(tensor: torch.Tensor) -> bool:
     """Whether the tensor carries a forward-mode tangent."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return False
     dual = torch.autograd.forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]  # torch has no types here
     return dual.tangent is not None
@@ -44,15 +50,13 @@ def has_tangent(tensor: torch.Tensor) -> bool:
 
 def is_transformed(tensor: torch.Tensor) -> bool:
     """Whether the tensor stands for others inside of a transform, so that it has no values of its own to look at."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return False
-    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    return wrapped
+    return _FUNCTORCH is not None and bool(_FUNCTORCH.is_functorch_wrapped_tensor(tensor))
 
 
 def is_mapped(tensor: torch.Tensor) -> bool:
     """Whether `torch.func.vmap` maps over an axis of the tensor."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return False
-    mapped: bool = torch._C._functorch.is_batchedtensor(tensor)
-    return mapped
+    return _FUNCTORCH is not None and bool(_FUNCTORCH.is_batchedtensor(tensor))

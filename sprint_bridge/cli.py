@@ -9,12 +9,15 @@ import argparse
 import dataclasses
 import json
 import logging
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from seqtrain.errors import ConfigError, SeqtrainError
+from seqtrain.errors import AlignerUnavailableError, ConfigError, SeqtrainError
 from sprint_bridge.config import ServeConfig, parse_config, read_config
 
 __all__ = ["main"]
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except SeqtrainError as error:
         print(f"sprint-bridge: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, AlignerUnavailableError) else 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,6 +95,60 @@ def _parser() -> argparse.ArgumentParser:
         help="skip words that aren't in the lexicon, as RASR does, with a warning (default), or stop",
     )
     export.add_argument("--json", action="store_true", help="print one JSON object")
+
+    record = commands.add_parser(
+        "record",
+        help="write down what a service answers",
+        description="With segments, asks for these and ends. Without, stands between clients and the service, and "
+        "writes down what they ask, until SIGTERM.",
+    )
+    record.set_defaults(run=_record)
+    record.add_argument(
+        "--target", required=True, metavar="ADDRESS", help="the service: unix:/path or host:port"
+    )
+    record.add_argument(
+        "--out", required=True, type=Path, metavar="FILE.rec", help="the recording; a new file"
+    )
+    record.add_argument(
+        "--listen", metavar="ADDRESS", help="where clients ask; default: a new private unix socket"
+    )
+    record.add_argument(
+        "--insecure-loopback",
+        action="store_true",
+        help="a TCP port of this host without TLS, for all its users",
+    )
+    record.add_argument("--segments", type=Path, metavar="FILE", help="ask for these, one a line")
+    record.add_argument("segment", nargs="*", metavar="SEGMENT", help="ask for these")
+    record.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="of a call; default: 30"
+    )
+    for name in ("ca", "certificate", "key"):
+        record.add_argument(f"--{name}", type=Path, metavar="FILE.pem", help="TLS to the service")
+    record.add_argument("--token-file", type=Path, metavar="FILE", help="holds the token for the service")
+    record.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+    replay = commands.add_parser(
+        "replay", help="serve a recording as the service that it is of, until SIGTERM"
+    )
+    replay.set_defaults(run=_replay)
+    replay.add_argument("recording", type=Path, metavar="FILE.rec")
+    replay.add_argument("--listen", metavar="ADDRESS", help="unix:/path or 127.0.0.1:port (0: any)")
+    replay.add_argument(
+        "--insecure-loopback",
+        action="store_true",
+        help="a TCP port of this host without TLS, for all its users",
+    )
+    replay.add_argument(
+        "--recover", action="store_true", help="take what is whole of a file whose recorder was killed"
+    )
+    replay.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
+
+    top = commands.add_parser("top", help="show how a running service is doing, until Ctrl-C")
+    top.set_defaults(run=_top)
+    top.add_argument("address", metavar="HOST:PORT", help="`metrics` of the service's configuration")
+    top.add_argument("--interval", type=float, default=2.0, metavar="SECONDS", help="default: 2")
+    top.add_argument("--once", action="store_true", help="show it once, since the service's start, and end")
+    top.add_argument("--json", action="store_true", help="print JSON objects, one a line")
     return parser
 
 
@@ -181,6 +238,94 @@ def _export(options: argparse.Namespace) -> int:
             f"{report['classes']} classes, {report['allophones']} allophones"
         )
     return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from seqtrain.aligner.v1.credentials import Credentials
+    from sprint_bridge.record import RecordingServer, record_segments
+
+    logging.basicConfig(level=logging.WARNING, format="sprint-bridge: %(message)s", stream=sys.stderr)
+    token = None if options.token_file is None else _text(options.token_file, "--token-file").strip()
+    credentials = Credentials(options.ca, options.certificate, options.key, token)
+    segments = list(options.segment)
+    if options.segments is not None:
+        segments += [line for line in _text(options.segments, "--segments").splitlines() if line]
+    if segments:
+        counts = record_segments(
+            options.target, options.out, segments, credentials=credentials, timeout=options.timeout
+        )
+        report: dict[str, object] = {"recording": str(options.out), "items": counts}
+    else:
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: stopping.set())
+        with RecordingServer(
+            options.target,
+            options.out,
+            listen=options.listen,
+            insecure_loopback=options.insecure_loopback,
+            credentials=credentials,
+            timeout=options.timeout,
+        ) as server:
+            print(f"listening {server.target}\nrecording {options.target}", flush=True)
+            stopping.wait()
+        report = {"recording": str(options.out), "records": server.records}
+    if options.json:
+        print(json.dumps(report))
+    else:
+        detail = (
+            ", ".join(f"{count} {status}" for status, count in counts.items())
+            if segments
+            else f"{server.records} records"
+        )
+        print(f"{options.out}: {detail}")
+    return 0
+
+
+def _text(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{option}: {path} can't be read: {error}", key=option) from error
+
+
+def _replay(options: argparse.Namespace) -> NoReturn:
+    from sprint_bridge.backends.replay import ReplayBackendConfig
+    from sprint_bridge.serve import serve
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    config = ServeConfig(
+        backend=ReplayBackendConfig(options.recording, options.recover),
+        listen=options.listen,
+        insecure_loopback=options.insecure_loopback,
+    )
+    serve(config, announce=lambda line: print(line, flush=True), parent=options.parent)
+
+
+def _top(options: argparse.Namespace) -> int:
+    from sprint_bridge.top import read_sample, report, show_report
+
+    if not options.interval > 0:
+        raise ConfigError(f"--interval must be above 0, found {options.interval}", key="--interval")
+    before = None
+    try:
+        while True:
+            now = read_sample(options.address)
+            found = report(now, before)
+            if options.json:
+                print(json.dumps(found), flush=True)
+            else:
+                # Live, each page takes the place of the one before.
+                page = "" if options.once or not sys.stdout.isatty() else "\x1b[2J\x1b[H"
+                print(f"{page}{show_report(found)}", flush=True)
+            if options.once:
+                return 0
+            before = now
+            time.sleep(options.interval)
+    except KeyboardInterrupt:
+        return 0
 
 
 def _ping(options: argparse.Namespace) -> int:

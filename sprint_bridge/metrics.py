@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus: calls, their times, what became of items."""
+"""What a server counts, for Prometheus: calls, their times, what became of items, workers, the cache."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from seqtrain.errors import ConfigError
+from sprint_bridge.automaton_cache import AutomatonCache
+from sprint_bridge.backends.base import Backend, Pooled
 
 __all__ = ["Metrics", "MetricsInterceptor", "serve_metrics"]
 
@@ -34,6 +38,60 @@ class Metrics:
         self.items = Counter(
             "seqtrain_aligner_items", "Items of batches by their status", ["status"], registry=self.registry
         )
+
+    def watch(self, backend: Backend, cache: AutomatonCache) -> None:
+        """From now on there are also the counters of the engine's workers, if it has any, and of the cache."""
+        self.registry.register(_Watched(backend, cache))
+
+
+# Field of `PoolCounters` → kind, name and meaning of its metric.
+_POOL = {
+    "instances": (GaugeMetricFamily, "workers", "Workers that there should be"),
+    "alive": (GaugeMetricFamily, "workers_alive", "Workers that are ready"),
+    "starts": (CounterMetricFamily, "worker_starts", "Workers started"),
+    "restarts": (CounterMetricFamily, "worker_restarts", "Workers started in place of others"),
+    "crashes": (CounterMetricFamily, "worker_crashes", "Workers that died, hung or answered nonsense"),
+    "start_failures": (
+        CounterMetricFamily,
+        "worker_start_failures",
+        "Starts of workers that came to nothing",
+    ),
+    "retried": (CounterMetricFamily, "items_retried", "Items that were tried a second time"),
+    "quarantined": (GaugeMetricFamily, "items_quarantined", "Items that aren't tried again"),
+    "answered": (CounterMetricFamily, "items_answered", "Items that workers have answered, errors included"),
+    "waiting": (GaugeMetricFamily, "queue_length", "Items that wait for a worker"),
+    "in_flight": (GaugeMetricFamily, "items_in_flight", "Items at a worker"),
+    "waiting_seconds": (CounterMetricFamily, "queue_seconds", "Time that items have waited for a worker"),
+    "working_seconds": (CounterMetricFamily, "worker_busy_seconds", "Time that workers have worked on items"),
+}
+_CACHE = {
+    "hits": (CounterMetricFamily, "cache_hits", "Automata found in the server's cache"),
+    "misses": (CounterMetricFamily, "cache_misses", "Automata not found in the server's cache"),
+    "entries": (GaugeMetricFamily, "cache_entries", "Automata in the server's cache"),
+    "num_bytes": (GaugeMetricFamily, "cache_bytes", "Memory that the server's cache takes"),
+    "max_bytes": (GaugeMetricFamily, "cache_max_bytes", "Memory that the server's cache may take"),
+}
+
+
+class _Watched(Collector):
+    """Asks for the counters whenever somebody fetches them."""
+
+    def __init__(self, backend: Backend, cache: AutomatonCache) -> None:
+        self._backend = backend
+        self._cache = cache
+
+    def collect(self) -> Iterator[Metric]:
+        pools = self._backend.counters() if isinstance(self._backend, Pooled) else {}
+        for field, (make, name, meaning) in _POOL.items() if pools else ():
+            family = make(f"seqtrain_aligner_{name}", meaning, labels=["pool"])
+            for pool, counters in pools.items():
+                family.add_metric([pool], getattr(counters, field))
+            yield family
+        cached = self._cache.counters()
+        for field, (make, name, meaning) in _CACHE.items():
+            family = make(f"seqtrain_aligner_{name}", meaning, labels=[])
+            family.add_metric([], getattr(cached, field))
+            yield family
 
 
 class MetricsInterceptor(grpc.ServerInterceptor):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqtrain.aligner.v1 import aligner_pb2
+from seqtrain.aligner.v1.score_streams import Data
 from seqtrain.aligner.v1.scores import CHUNK_BYTES, SCORE_DTYPES, chunks, split_frames
 from sprint_bridge.config import Limits
 from sprint_bridge.refused import RefusedError
@@ -17,7 +18,7 @@ from sprint_bridge.shared_memory import SharedRange, SharedRegions
 
 __all__ = ["ReceivedScores", "receive_scores", "signal_chunks"]
 
-ScoreMessage = aligner_pb2.AlignRequest | aligner_pb2.ComputeLossesRequest
+ScoreMessage = aligner_pb2.AlignRequest | aligner_pb2.ComputeLossesRequest | Data
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,11 @@ def _checked_bytes(header: aligner_pb2.ScoresHeader, limits: Limits, num_labels:
     return size
 
 
-def _data(messages: Iterator[ScoreMessage], size: int) -> bytearray:
-    data = bytearray(size)
+def _data(messages: Iterator[ScoreMessage], size: int) -> NDArray[np.uint8]:
+    # numpy's memory comes in huge pages, where there are any: touching 72 MB for the first time takes longer than
+    # copying them.
+    data = np.empty(size, dtype=np.uint8)
+    view = data.data
     filled = 0
     for message in messages:
         if message.WhichOneof("part") != "data":
@@ -80,7 +84,7 @@ def _data(messages: Iterator[ScoreMessage], size: int) -> bytearray:
             raise _invalid(f"a chunk of {len(chunk)} bytes; a chunk has at most {CHUNK_BYTES}")
         if filled + len(chunk) > size:
             raise _invalid(f"more data than the {size} bytes that the header announces")
-        data[filled : filled + len(chunk)] = chunk
+        view[filled : filled + len(chunk)] = chunk
         filled += len(chunk)
         if filled == size:
             # The client closes its side now; what it might still send is nobody's business.
@@ -99,7 +103,7 @@ def receive_scores(
         RefusedError: with the status that the protocol says.
     """
     first = next(messages, None)
-    if first is None or first.WhichOneof("part") != "header":
+    if first is None or isinstance(first, Data) or first.WhichOneof("part") != "header":
         raise _invalid("the first message must be the header")
     header = first.header
     size = _checked_bytes(header, limits, num_labels, etag)
@@ -110,7 +114,7 @@ def receive_scores(
         finally:
             shared.close()
     else:
-        data = _data(messages, size) if size else bytearray()
+        data = _data(messages, size) if size else np.empty(0, dtype=np.uint8)
     result = regions.range(header.result, size=size) if header.HasField("result") else None
     dtype = SCORE_DTYPES[header.dtype]
     rows = split_frames(data, dtype, list(header.num_frames), num_labels)
@@ -118,14 +122,11 @@ def receive_scores(
     return ReceivedScores(header.request_id, tuple(header.segments), scores, dtype, result)
 
 
-def signal_chunks(
-    signals: Sequence[NDArray[np.float32]], received: ReceivedScores
-) -> Iterator[aligner_pb2.ComputeLossesResponse]:
+def signal_chunks(signals: Sequence[NDArray[np.float32]], received: ReceivedScores) -> Iterator[Data]:
     """The signals in messages; none where they went into shared memory."""
     arrays = [np.ascontiguousarray(signal, dtype=received.dtype) for signal in signals]
     if received.result is None:
-        for chunk in chunks(arrays):
-            yield aligner_pb2.ComputeLossesResponse(data=chunk)
+        yield from chunks(arrays)
         return
     begin = 0
     try:

@@ -14,8 +14,9 @@ import torch
 
 from seqtrain.errors import MissingDependencyError, SeqtrainError
 from sprint_bridge.backends.base import Backend
-from sprint_bridge.backends.local import load_local_backend
+from sprint_bridge.backends.load import load_backend
 from sprint_bridge.config import ServeConfig
+from sprint_bridge.memory import keep_freed_memory
 from sprint_bridge.server import AlignerServer
 
 if TYPE_CHECKING:
@@ -43,19 +44,26 @@ def serve(config: ServeConfig, *, announce: Callable[[str], None], parent: int |
     """
     # Building automata is many small operations: threads of torch would only get in the way of the trainer's.
     torch.set_num_threads(1)
+    keep_freed_memory()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopping.set())
     metrics, stop_metrics = _metrics(config)
     server = AlignerServer(
-        listen=config.listen, limits=config.limits, threads=config.threads, tls=config.tls, tokens=config.tokens,
-        insecure_loopback=config.insecure_loopback, metrics=metrics,
-    )  # fmt: skip
+        listen=config.listen,
+        limits=config.limits,
+        threads=config.threads,
+        cache_bytes=config.cache_bytes,
+        tls=config.tls,
+        tokens=config.tokens,
+        insecure_loopback=config.insecure_loopback,
+        metrics=metrics,
+    )
     server.start()
     status = 0
     try:
         announce(f"listening {server.target}")
-        loading = _in_background(lambda: load_local_backend(config.backend))
+        loading = _in_background(lambda: load_backend(config.backend))
         loaded = False
         while not stopping.wait(_LOOK_SECONDS if loaded else 0.02):
             if parent is not None and os.getppid() != parent:

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from seqtrain.aligner.v1 import aligner_pb2_grpc
 from seqtrain.aligner.v1.health import SERVICE
+from seqtrain.aligner.v1.score_streams import serve_score_streams
 from seqtrain.errors import ConfigError
 from sprint_bridge.address import Address, resolve_address
 from sprint_bridge.backends.base import Backend
@@ -37,6 +38,7 @@ class AlignerServer:
         listen: see `resolve_address`.
         limits: what a request may ask for.
         threads: that work on answers at a time.
+        cache_bytes: memory for automata that were asked for before; 0: none.
         tls: certificate of a TCP port.
         tokens: file of the callers' tokens; None: whoever reaches the address may call.
         insecure_loopback: see `resolve_address`.
@@ -52,6 +54,7 @@ class AlignerServer:
         listen: str | None = None,
         limits: Limits | None = None,
         threads: int = 4,
+        cache_bytes: int = 256 << 20,
         tls: Tls | None = None,
         tokens: Path | None = None,
         insecure_loopback: bool = False,
@@ -66,7 +69,8 @@ class AlignerServer:
         if tokens is not None:
             interceptors.append(TokenCheck(read_tokens(tokens)))
         limits = limits if limits is not None else Limits()
-        self._service = AlignerService(limits, threads=threads, metrics=metrics)
+        self._metrics = metrics
+        self._service = AlignerService(limits, threads=threads, cache_bytes=cache_bytes, metrics=metrics)
         self._health = HealthServicer()
         for name in ("", SERVICE):
             self._health.set(name, _NOT_SERVING)
@@ -86,6 +90,7 @@ class AlignerServer:
                 ("grpc.so_reuseport", 0),
             ],
         )
+        serve_score_streams(self._service, self._server)
         aligner_pb2_grpc.add_AlignerServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, reflection.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
@@ -121,6 +126,8 @@ class AlignerServer:
     def serve(self, backend: Backend) -> None:
         """Is ready from now on."""
         self._service.backend = backend
+        if self._metrics is not None:
+            self._metrics.watch(backend, self._service.cache)
         for name in ("", SERVICE):
             self._health.set(name, _SERVING)
 

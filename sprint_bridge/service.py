@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 
 from seqtrain.aligner.v1 import aligner_pb2, aligner_pb2_grpc
-from seqtrain.aligner.v1.automata import automata_message
+from seqtrain.aligner.v1.automata import PackedAutomaton, join_automata, pack_automata
 from seqtrain.aligner.v1.packed_array import pack
 from seqtrain.errors import (
     InfeasibleError,
@@ -24,6 +25,7 @@ from seqtrain.errors import (
     UnknownSegmentError,
     WorkerCrashedError,
 )
+from sprint_bridge.automaton_cache import AutomatonCache, CacheKey
 from sprint_bridge.backends.base import Backend, BatchAlignments, Capability, Orthography, Segment
 from sprint_bridge.config import Limits
 from sprint_bridge.refused import RefusedError
@@ -52,15 +54,31 @@ _ITEM_CODES = (
     (SkippedError, aligner_pb2.ITEM_CODE_SKIPPED),
     (SeqtrainError, aligner_pb2.ITEM_CODE_FAILED),
 )
+_OK = aligner_pb2.ItemStatus(code=aligner_pb2.ITEM_CODE_OK)
 # Well below the 4 MiB that a client takes in one message by default.
 _LABELS_PER_MESSAGE = 4096
 _FRAMES_PER_MESSAGE = 1 << 18
 
 
 class AlignerService(aligner_pb2_grpc.AlignerServicer):
-    """Answers the rpcs of `aligner.proto`; unavailable until `backend` is set."""
+    """Answers the rpcs of `aligner.proto`; unavailable until `backend` is set.
 
-    def __init__(self, limits: Limits, *, threads: int = 4, metrics: Metrics | None = None) -> None:
+    Args:
+        limits: what a request may ask for.
+        threads: that an engine works in at a time.
+        cache_bytes: memory for automata that were asked for before. 0: none.
+        metrics: counts items.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        threads: int = 4,
+        cache_bytes: int = 256 << 20,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.cache = AutomatonCache(cache_bytes)
         self._metrics = metrics
         self._working = threading.BoundedSemaphore(threads)
         self.backend: Backend | None = None
@@ -131,11 +149,10 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
                     grpc.StatusCode.FAILED_PRECONDITION,
                     f"the backend {backend.name} has no {capability.value.replace('_', ' ')}",
                 )
-        with self._working:
-            answer = backend.automata(items)
-        return automata_message(
-            answer.automata,
-            self._statuses(answer.errors),
+        packed, errors = self._packed_automata(backend, items)
+        return join_automata(
+            packed,
+            self._statuses(errors),
             inventory_etag=backend.inventory.etag,
             config_digest=backend.config_digest,
             request_id=request.request_id,
@@ -177,7 +194,7 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
 
     def ComputeLosses(  # noqa: N802  # the name is the protocol's
         self, request_iterator: Iterator[aligner_pb2.ComputeLossesRequest], context: grpc.ServicerContext
-    ) -> Iterator[aligner_pb2.ComputeLossesResponse]:
+    ) -> Iterator[Any]:
         backend = self._loaded(context)
         if Capability.LOSSES not in backend.capabilities:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"the backend {backend.name} has no losses")
@@ -220,6 +237,30 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
         if self.backend is not None:
             self.backend.close()
 
+    def _packed_automata(
+        self, backend: Backend, items: Sequence[Segment | Orthography]
+    ) -> tuple[list[PackedAutomaton], list[SeqtrainError | None]]:
+        """The automata of those items that have one, in order, and for each item None or what is wrong."""
+        digest = backend.config_digest
+        keys = [CacheKey(digest, item) for item in items]
+        found = self.cache.get(keys)
+        errors: list[SeqtrainError | None] = [None] * len(items)
+        missing = [index for index, automaton in enumerate(found) if automaton is None]
+        if missing:
+            with self._working:
+                answer = backend.automata([items[index] for index in missing])
+            made = iter(pack_automata(answer.automata))
+            for index, error in zip(missing, answer.errors, strict=True):
+                if error is None:
+                    found[index] = next(made)
+                else:
+                    errors[index] = error
+            # What is wrong with an item isn't kept: a worker that has crashed over it may do better next time.
+            self.cache.put(
+                (keys[index], automaton) for index in missing if (automaton := found[index]) is not None
+            )
+        return [automaton for automaton in found if automaton is not None], errors
+
     def _receive(
         self, messages: Iterator[ScoreMessage], backend: Backend, context: grpc.ServicerContext
     ) -> ReceivedScores:
@@ -232,11 +273,11 @@ class AlignerService(aligner_pb2_grpc.AlignerServicer):
             context.abort(error.code, str(error))
 
     def _statuses(self, errors: Sequence[SeqtrainError | None]) -> list[aligner_pb2.ItemStatus]:
-        statuses = [_item_status(error) for error in errors]
+        statuses = [_OK if error is None else _item_status(error) for error in errors]
         if self._metrics is not None:
-            for status in statuses:
-                name = aligner_pb2.ItemCode.Name(status.code).removeprefix("ITEM_CODE_").lower()
-                self._metrics.items.labels(name).inc()
+            for code, count in Counter(status.code for status in statuses).items():
+                name = aligner_pb2.ItemCode.Name(code).removeprefix("ITEM_CODE_").lower()
+                self._metrics.items.labels(name).inc(count)
         return statuses
 
     def _loaded(self, context: grpc.ServicerContext) -> Backend:
@@ -305,9 +346,7 @@ def _alignment_messages(
         begin = end
 
 
-def _item_status(error: SeqtrainError | None) -> aligner_pb2.ItemStatus:
-    if error is None:
-        return aligner_pb2.ItemStatus(code=aligner_pb2.ITEM_CODE_OK)
+def _item_status(error: SeqtrainError) -> aligner_pb2.ItemStatus:
     code = next(code for kind, code in _ITEM_CODES if isinstance(error, kind))
     words = error.words if isinstance(error, OutOfVocabularyError) else ()
     return aligner_pb2.ItemStatus(code=code, message=str(error), words=words)

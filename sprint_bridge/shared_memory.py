@@ -12,6 +12,8 @@ import threading
 from dataclasses import dataclass
 
 import grpc
+import numpy as np
+from numpy.typing import NDArray
 
 from seqtrain.aligner.v1 import aligner_pb2
 from seqtrain.aligner.v1.regions import ALIGNMENT, FOLDER, NAME, is_abandoned, is_private
@@ -35,16 +37,16 @@ class SharedRange:
     offset: int
     size: int
 
-    def read(self) -> bytearray:
+    def read(self) -> NDArray[np.uint8]:
         """The bytes as they are now.
 
         Raises:
             RefusedError: the region has shrunk.
         """
-        data = bytearray(self.size)
+        data = np.empty(self.size, dtype=np.uint8)
         done = 0
         while done < self.size:
-            count = os.preadv(self.descriptor, [memoryview(data)[done:]], self.offset + done)
+            count = os.preadv(self.descriptor, [data.data[done:]], self.offset + done)
             if count == 0:
                 raise RefusedError(
                     grpc.StatusCode.INVALID_ARGUMENT, f"region {self.name} has shrunk since it was registered"

@@ -81,7 +81,7 @@ def test_weights_that_are_no_numbers(weight: float) -> None:
 
 
 def test_what_is_no_automaton(function: Callable[..., Any]) -> None:
-    with pytest.raises(DtypeError, match="fsa must be an FsaBatch or an Fsa, got list") as e:
+    with pytest.raises(DtypeError, match=r"fsa must be an FsaBatch, an Fsa or a k2\.Fsa, got list") as e:
         function(SCORES, LENGTHS, [LOOP, LOOP])
     assert e.value.argument == "fsa"
 

@@ -289,7 +289,8 @@ void ctc_backward(const CtcBackward<Real>& problem) {
       if (problem.normalize) {
         const Real* scores = contiguous_row<Real>(problem.scores, problem.scores.row(b, t), labels, input);
         const Real* normalizer = problem.normalizer + (first_row + t) * 2;
-        scaled_softmax(scores, labels, normalizer[0], normalizer[1], weight, made);
+        const Real* ahead = scores == input ? input : scores + problem.scores.stride_frame;
+        scaled_softmax(scores, labels, normalizer[0], normalizer[1], weight, made, ahead);
       } else {
         std::memset(made, 0, static_cast<std::size_t>(labels) * sizeof(Real));
       }

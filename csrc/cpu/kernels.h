@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "rows.h"
 
@@ -85,6 +86,15 @@ struct FullSum {
   int threads;
 };
 
+// `full_sum` over one automaton that all utterances share, several of them side by side: columns are the layout's.
+template <class Real>
+struct Denominator {
+  FullSum<Real> sum;           // one graph
+  const int32_t* layout;       // lay_out_denominator's
+  double leak;                 // coefficient of the leaky sum; 0: none
+  const double* distribution;  // (S,) where it leaks to
+};
+
 template <class Real>
 struct Scatter {
   Tensor gradient;  // (B, T, V), written whole: weight · occupancies
@@ -130,6 +140,23 @@ struct BestPath {
   int threads;
 };
 
+// Expected risk over lattices: acyclic graphs, one an utterance, states numbered in topological order and arcs sorted
+// by source; labels aren't read.
+struct LatticeRisk {
+  Graphs lattices;
+  const double* risks;        // (ΣA,)
+  const double* final_risks;  // (ΣF,)
+  double* risk;               // (B,)
+  double* total;              // (B,) log-sum of the paths' scores
+  double* arc_posteriors;     // (ΣA,) ∂risk/∂arc risk, ∂total/∂weight; or null, then the next three are too
+  double* arc_gradients;      // (ΣA,) ∂risk/∂weight
+  double* final_posteriors;   // (ΣF,)
+  double* final_gradients;    // (ΣF,)
+  int64_t* status;            // (B,)
+  int64_t* fault;             // (B,) 1 + the first arc that can't be used, -1 - the first final state; 0: none
+  int threads;
+};
+
 // Checks the targets and counts the frames they need: one each, and a blank between two equal neighbours.
 struct CtcTargets {
   int64_t batch, labels, max_targets;
@@ -155,8 +182,12 @@ void ctc_backward(const CtcBackward<Real>& problem);
 template <class Real>
 void full_sum(const FullSum<Real>& problem);
 template <class Real>
+void denominator(const Denominator<Real>& problem);
+std::vector<int32_t> lay_out_denominator(const Graphs& graphs);
+template <class Real>
 void scatter_occupancies(const Scatter<Real>& problem);
 void full_sum_tangents(const FullSumTangents& problem);
 void best_path(const BestPath& problem);
+void lattice_risk(const LatticeRisk& problem);
 
 }  // namespace seqtrain

@@ -11,8 +11,7 @@ struct Segments {
   int64_t length;  // frames of one segment
   int64_t count;
 
-  Segments(int64_t frames, int64_t bytes_per_frame) {
-    constexpr int64_t budget = int64_t{96} << 20;
+  Segments(int64_t frames, int64_t bytes_per_frame, int64_t budget = int64_t{96} << 20) {
     length = frames;
     if (frames * bytes_per_frame > budget)
       length = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(frames))));

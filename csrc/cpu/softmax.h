@@ -68,13 +68,17 @@ inline RowNormalizer<Real> row_normalizer(const Real* __restrict row, int64_t si
   return {largest, Real{1} / sum_of<Real>((sum[0] + sum[1]) + (sum[2] + sum[3])), true};
 }
 
-// out[v] = scale · softmax(row)[v]; `out` may be `row`.
+// out[v] = scale · softmax(row)[v]; `out` may be `row`.  `ahead` as above: the hardware's own prefetching ends with
+// every page.
 template <class Real>
-inline void scaled_softmax(const Real* row, int64_t size, Real largest, Real inverse_sum, Real scale, Real* out) {
+inline void scaled_softmax(const Real* row, int64_t size, Real largest, Real inverse_sum, Real scale, Real* out,
+                           const Real* ahead) {
   constexpr int64_t step = vector_size<Real>;
   const Real factor = inverse_sum * scale;
   int64_t v = 0;
   for (; v + 2 * step <= size; v += 2 * step) {
+    for (int64_t line = 0; line < 2 * vector_bytes; line += cache_line)
+      __builtin_prefetch(reinterpret_cast<const char*>(ahead + v) + line);
     const Vector<Real> x = load_vector(row + v), y = load_vector(row + v + step);
     store_vector<Real>(out + v, factor * exponential_of_nonpositive<Real>(x - largest));
     store_vector<Real>(out + v + step, factor * exponential_of_nonpositive<Real>(y - largest));

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,15 +15,49 @@ from seqtrain.aligner.v1.packed_array import PackedArrayError, unpack
 from seqtrain.errors import AlignerError, AlignerItemError, FsaError
 from seqtrain.fsa import Fsa, FsaBatch
 
-__all__ = ["item_error", "pad_labels", "read_alignments", "read_automata"]
+__all__ = [
+    "AutomataAnswer",
+    "item_error",
+    "pad_labels",
+    "read_alignments",
+    "read_automata",
+    "read_automata_batch",
+]
 
 _FLOATS = ("float32", "float64")
+
+
+class AutomataAnswer(NamedTuple):
+    """A checked answer: the automata of those segments that have one, named, in order; and of the others what is
+    wrong, by their places.
+    """
+
+    batch: FsaBatch
+    errors: dict[int, AlignerItemError]
+
+    def items(self) -> Iterator[Fsa | AlignerItemError]:
+        """For each segment its automaton, which owns its memory, or what is wrong with it."""
+        automata = iter(self.batch)
+        for index in range(len(self.batch) + len(self.errors)):
+            error = self.errors.get(index)
+            yield _owning(next(automata)) if error is None else error
 
 
 def read_automata(
     answer: aligner_pb2.GetAutomataResponse, segments: Sequence[str], *, target: str
 ) -> Iterator[Fsa | AlignerItemError]:
     """For each segment of the request its automaton, which owns its memory, or what is wrong with it.
+
+    Raises:
+        AlignerError: as `read_automata_batch`.
+    """
+    yield from read_automata_batch(answer, segments, target=target).items()
+
+
+def read_automata_batch(
+    answer: aligner_pb2.GetAutomataResponse, segments: Sequence[str], *, target: str
+) -> AutomataAnswer:
+    """The automata of an answer as one batch, and what is wrong with the segments that have none.
 
     Raises:
         AlignerError: the answer contradicts itself or the request, or an automaton is malformed.
@@ -37,12 +71,12 @@ def read_automata(
         # One check of the whole batch, vectorized: what comes from another process isn't taken on trust.
         batch = FsaBatch(
             unpack(answer.arcs, name="arcs", dtypes=("int32",), shape=(total_arcs, 3)),
-            unpack(answer.weights, name="weights", dtypes=_FLOATS, shape=(total_arcs,)),
+            torch.from_numpy(unpack(answer.weights, name="weights", dtypes=_FLOATS, shape=(total_arcs,))),
             final_states=unpack(
                 answer.final_states, name="final_states", dtypes=("int32",), shape=(total_finals,)
             ),
-            final_weights=unpack(
-                answer.final_weights, name="final_weights", dtypes=_FLOATS, shape=(total_finals,)
+            final_weights=torch.from_numpy(
+                unpack(answer.final_weights, name="final_weights", dtypes=_FLOATS, shape=(total_finals,))
             ),
             starts=unpack(answer.starts, name="starts", dtypes=("int32",), shape=(count,)),
             num_states=unpack(answer.num_states, name="num_states", dtypes=("int32",), shape=(count,)),
@@ -56,12 +90,14 @@ def read_automata(
         )
     except (PackedArrayError, FsaError) as error:
         raise AlignerError(f"aligner at {target}: malformed automata: {error}", target=target) from error
-    automata = iter(batch)
-    for segment, status in zip(segments, answer.statuses, strict=True):
-        if status.code == aligner_pb2.ITEM_CODE_OK:
-            yield _owning(next(automata))
-        else:
-            yield item_error(status, segment, target=target)
+    return AutomataAnswer(
+        batch,
+        {
+            index: item_error(status, segments[index], target=target)
+            for index, status in enumerate(answer.statuses)
+            if status.code != aligner_pb2.ITEM_CODE_OK
+        },
+    )
 
 
 def read_alignments(
@@ -119,8 +155,15 @@ def _offsets(counts: NDArray[Any], name: str) -> NDArray[np.int64]:
 
 
 def _owning(fsa: Fsa) -> Fsa:
-    final = (fsa.final_states.clone(), fsa.final_weights.clone())
-    return Fsa(fsa.arcs.clone(), fsa.weights.clone(), num_states=fsa.num_states, start=fsa.start, final=final)
+    """The automaton, which the check of its batch has been through, with memory of its own."""
+    return Fsa._from_checked(
+        fsa.arcs.clone(),
+        fsa.weights.clone(),
+        fsa.num_states,
+        fsa.start,
+        fsa.final_states.clone(),
+        fsa.final_weights.clone(),
+    )
 
 
 def pad_labels(labels: Sequence[NDArray[np.int32]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,6 +33,11 @@ class AutomatonCache:
         self._entries: OrderedDict[CacheKey, tuple[Fsa, int]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def max_bytes(self) -> int:
+        """Memory that the automata may take."""
+        return self._max_bytes
+
     def __len__(self) -> int:
         return len(self._entries)
 

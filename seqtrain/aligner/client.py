@@ -11,11 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import grpc
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqtrain.aligner.answers import item_error, pad_labels, read_alignments, read_automata
+from seqtrain.aligner.answers import (
+    AutomataAnswer,
+    item_error,
+    pad_labels,
+    read_alignments,
+    read_automata_batch,
+)
 from seqtrain.aligner.cache import AutomatonCache, CacheKey
 from seqtrain.aligner.connection import Connection
 from seqtrain.aligner.disk_cache import DiskCache
@@ -24,9 +31,11 @@ from seqtrain.aligner.scored import LossBatch, ScoredBatch, read_losses
 from seqtrain.aligner.server_info import ServerInfo
 from seqtrain.aligner.shared_region import SharedRegion
 from seqtrain.aligner.stream import AutomataStream
+from seqtrain.aligner.targets import split_targets
 from seqtrain.aligner.v1 import aligner_pb2, aligner_pb2_grpc
 from seqtrain.aligner.v1.credentials import Credentials
 from seqtrain.aligner.v1.health import is_serving
+from seqtrain.aligner.v1.score_streams import Data, align_call, compute_losses_call
 from seqtrain.errors import (
     AlignerError,
     AlignerItemError,
@@ -86,7 +95,9 @@ class AlignerClient:
     the labels (etag) of the first answer and refuses to go on with others.
 
     Args:
-        target: `unix:/path/of/socket` or `host:port`.
+        target: `unix:/path/of/socket` or `host:port`; several of them, as a sequence or with commas between, for
+            servers that are alike: calls take turns, and go to another where one is unavailable. A name with several
+            addresses stands for a server at each.
         timeout: seconds for each call, retries included.
         cache_bytes: memory for automata that were fetched before; the least recently used go first. 0: none.
         cache_folder: keeps automata in files as well, for later runs and other processes; None: in memory alone.
@@ -106,7 +117,7 @@ class AlignerClient:
 
     def __init__(
         self,
-        target: str,
+        target: str | Sequence[str],
         *,
         timeout: float = 30.0,
         cache_bytes: int = 256 * _MIB,
@@ -118,11 +129,7 @@ class AlignerClient:
         prefetch_depth: int = 4,
         max_response_bytes: int = 512 * _MIB,
     ) -> None:
-        scheme, _, rest = target.rpartition(":")
-        if not scheme or not rest:
-            raise ArgumentError(
-                f"target is {target!r}; it must be unix:/path/of/socket or host:port", argument="target"
-            )
+        targets = split_targets(target)
         for name, value, least in (
             ("timeout", timeout, 1e-3),
             ("cache_bytes", cache_bytes, 0),
@@ -138,7 +145,7 @@ class AlignerClient:
             )
         self._timeout = timeout
         self._failed_items = failed_items
-        self._connection = Connection(target, max_response_bytes=max_response_bytes, credentials=credentials)
+        self._connection = Connection(targets, max_response_bytes=max_response_bytes, credentials=credentials)
         self._stream = AutomataStream()
         self._shared_memory = shared_memory
         self._region: SharedRegion | None = None
@@ -149,16 +156,17 @@ class AlignerClient:
             lambda names: self._fetch(names, time.monotonic() + timeout, ahead=True),
             depth=prefetch_depth,
             threads=min(prefetch_depth, _STREAM_REQUESTS),
-            name=f"prefetch of automata from {target}",
+            name=f"prefetch of automata from {self._connection.target}",
         )
         self._lock = threading.Lock()
         self._configuration: tuple[str, str] | None = None
+        self._configured_by = ""
         self._info: ServerInfo | None = None
         self._inventory: LabelInventory | None = None
 
     @property
     def target(self) -> str:
-        """Address of the service."""
+        """Address of the service; of several servers, with commas between."""
         return self._connection.target
 
     def __enter__(self) -> AlignerClient:
@@ -198,9 +206,10 @@ class AlignerClient:
         deadline = time.monotonic() + seconds
         pause = _FIRST_PAUSE
         while True:
-            if self._connection.call(
+            ready, _ = self._connection.call(
                 "health", lambda channel, left: is_serving(channel, timeout=left), deadline=deadline
-            ):
+            )
+            if ready:
                 return
             time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             if deadline - time.monotonic() < _FIRST_PAUSE / 2:
@@ -319,14 +328,15 @@ class AlignerClient:
         """
         names = _names(tags)
         batch = ScoredBatch(names, scores, lengths, etag=self.inventory().etag)
-        answers = self._call(
+        answers, server = self._connection.call(
             "forced alignments",
-            lambda stub, left: [
+            lambda channel, left: [
                 answer.response
-                for answer in stub.Align(batch.messages(aligner_pb2.AlignRequest), timeout=left)
+                for answer in align_call(channel)(batch.messages(aligner_pb2.AlignRequest), timeout=left)
             ],
-            time.monotonic() + self._timeout,
+            deadline=time.monotonic() + self._timeout,
         )
+        self._check_alignments(answers, server)
         return self._alignment_batch(answers, names)
 
     def error_signals(
@@ -359,22 +369,36 @@ class AlignerClient:
                 f"aligner at {self.target}: signals of {len(data)} bytes for scores of {batch.num_bytes}",
                 target=self.target,
             )
-        signals = np.frombuffer(data, dtype=batch.dtype).reshape(-1, batch.num_labels)
+        signals = data.view(batch.dtype).reshape(-1, batch.num_labels)
         return self._loss_batch(batch, header.statuses, losses, signals)
 
     def _ask_losses(
-        self, batch: ScoredBatch, messages: Callable[[], Iterator[aligner_pb2.ComputeLossesRequest]]
-    ) -> tuple[aligner_pb2.LossesHeader, NDArray[np.float64], bytearray]:
-        def attempt(stub: aligner_pb2_grpc.AlignerStub, left: float) -> Any:
-            return read_losses(stub.ComputeLosses(messages(), timeout=left), batch, target=self.target)
+        self,
+        batch: ScoredBatch,
+        messages: Callable[[], Iterator[aligner_pb2.ComputeLossesRequest | Data]],
+        *,
+        region: aligner_pb2.RegisterSharedMemoryRequest | None = None,
+    ) -> tuple[aligner_pb2.LossesHeader, NDArray[np.float64], NDArray[np.uint8]]:
+        def attempt(channel: grpc.Channel, left: float) -> Any:
+            if region is not None:
+                # Each time, and of the server that is asked now: one that was restarted knows none, and one that knows
+                # it answers at once.
+                aligner_pb2_grpc.AlignerStub(channel).RegisterSharedMemory(region, timeout=left)
+            answers = compute_losses_call(channel)(messages(), timeout=left)
+            return read_losses(answers, batch, target=self.target)
 
-        header, losses, data = self._call("losses", attempt, time.monotonic() + self._timeout)
-        self._check_configuration(header.config_digest, header.inventory_etag)
+        (header, losses, data), server = self._connection.call(
+            "losses", attempt, deadline=time.monotonic() + self._timeout
+        )
+        self._check_configuration(header.config_digest, header.inventory_etag, server)
         return header, losses, data
 
     def _offers_shared_memory(self) -> bool:
         info = self._info if self._info is not None else self.server_info()
-        return "shared_memory" in info.capabilities
+        # Also of the servers that weren't asked: they are alike, but for the way there.
+        return "shared_memory" in info.capabilities and all(
+            target.startswith("unix:") for target in self.target.split(",")
+        )
 
     def _losses_by_shared_memory(self, batch: ScoredBatch) -> LossBatch:
         """The lock is held: a region serves one call at a time."""
@@ -390,13 +414,7 @@ class AlignerClient:
         def messages() -> Iterator[aligner_pb2.ComputeLossesRequest]:
             yield message
 
-        # Each time: a server that was restarted knows none, and one that knows it answers at once.
-        self._call(
-            "shared memory",
-            lambda stub, left: stub.RegisterSharedMemory(request, timeout=left),
-            time.monotonic() + self._timeout,
-        )
-        header, losses, _ = self._ask_losses(batch, messages)
+        header, losses, _ = self._ask_losses(batch, messages, region=request)
         return self._loss_batch(batch, header.statuses, losses, batch.signals_in(region))
 
     def _loss_batch(
@@ -421,14 +439,16 @@ class AlignerClient:
         self, answers: Sequence[aligner_pb2.GetAlignmentsResponse], names: tuple[str, ...]
     ) -> AlignmentBatch:
         labels = []
-        for answer in answers:
-            self._check_configuration(answer.config_digest, answer.inventory_etag)
         for found in read_alignments(answers, names, target=self.target):
             if isinstance(found, AlignerItemError):
                 raise found
             labels.append(found)
         padded, lengths = pad_labels(labels)
         return AlignmentBatch(padded, lengths, names)
+
+    def _check_alignments(self, answers: Sequence[aligner_pb2.GetAlignmentsResponse], server: str) -> None:
+        for answer in answers:
+            self._check_configuration(answer.config_digest, answer.inventory_etag, server)
 
     def _fetch(self, names: tuple[str, ...], deadline: float, *, ahead: bool = False) -> PartialAutomata:
         found: dict[str, Fsa | AlignerItemError] = {}
@@ -439,8 +459,12 @@ class AlignerClient:
                 if cached is not None:
                     found[name] = cached
         missing = [name for name in dict.fromkeys(names) if name not in found]
-        for part in self._parts(missing, deadline):
-            found.update(zip(part, self._ask_automata(part, deadline, ahead=ahead), strict=True))
+        parts = self._parts(missing, deadline)
+        if not found and len(parts) == 1 and len(missing) == len(names):
+            # The answer is the batch, as it came.
+            return _partial(self._ask_automata(names, deadline, ahead=ahead), len(names))
+        for part in parts:
+            found.update(zip(part, self._ask_automata(part, deadline, ahead=ahead).items(), strict=True))
         answers = [found[name] for name in names]
         kept = tuple(index for index, answer in enumerate(answers) if isinstance(answer, Fsa))
         return PartialAutomata(
@@ -460,59 +484,58 @@ class AlignerClient:
                 self._cache.put(key, found)
         return found
 
-    def _ask_automata(
-        self, names: Sequence[str], deadline: float, *, ahead: bool
-    ) -> list[Fsa | AlignerItemError]:
+    def _ask_automata(self, names: Sequence[str], deadline: float, *, ahead: bool) -> AutomataAnswer:
         request = aligner_pb2.GetAutomataRequest(items=[aligner_pb2.ItemKey(segment=name) for name in names])
-        answer = (
+        message, server = (
             self._connection.call(
                 "automata", lambda channel, left: self._stream.ask(channel, request, left), deadline=deadline
             )
             if ahead
             else self._call("automata", lambda stub, left: stub.GetAutomata(request, timeout=left), deadline)
         )
-        self._check_configuration(answer.config_digest, answer.inventory_etag)
-        found = list(read_automata(answer, names, target=self.target))
-        for name, fsa in zip(names, found, strict=True):
-            if isinstance(fsa, Fsa):
-                key = CacheKey(answer.inventory_etag, answer.config_digest, name)
-                self._cache.put(key, fsa)
-                if self._disk is not None:
-                    self._disk.put(key, fsa)
-        return found
+        self._check_configuration(message.config_digest, message.inventory_etag, server)
+        answer = read_automata_batch(message, names, target=server)
+        if self._cache.max_bytes or self._disk is not None:
+            for name, fsa in zip(names, answer.items(), strict=True):
+                if isinstance(fsa, Fsa):
+                    key = CacheKey(message.inventory_etag, message.config_digest, name)
+                    self._cache.put(key, fsa)
+                    if self._disk is not None:
+                        self._disk.put(key, fsa)
+        return answer
 
     def _ask_alignments(
         self, names: Sequence[str], deadline: float
     ) -> list[aligner_pb2.GetAlignmentsResponse]:
         request = aligner_pb2.GetAlignmentsRequest(segments=names)
-        return self._call(
+        answers, server = self._call(
             "alignments", lambda stub, left: list(stub.GetAlignments(request, timeout=left)), deadline
         )
+        self._check_alignments(answers, server)
+        return answers
 
     def _ask_info(self, deadline: float) -> ServerInfo:
         request = aligner_pb2.GetServerInfoRequest()
-        message = self._call(
+        message, server = self._call(
             "server info", lambda stub, left: stub.GetServerInfo(request, timeout=left), deadline
         )
         info = ServerInfo.from_message(message)
         if info.max_batch < 1:
-            raise AlignerError(
-                f"aligner at {self.target}: takes batches of {info.max_batch}", target=self.target
-            )
-        self._check_configuration(info.config_digest, info.inventory_etag)
+            raise AlignerError(f"aligner at {server}: takes batches of {info.max_batch}", target=server)
+        self._check_configuration(info.config_digest, info.inventory_etag, server)
         self._info = info
         return info
 
     def _ask_inventory(self, deadline: float) -> LabelInventory:
         request = aligner_pb2.GetLabelInventoryRequest()
-        messages = self._call(
+        messages, server = self._call(
             "label inventory",
             lambda stub, left: list(stub.GetLabelInventory(request, timeout=left)),
             deadline,
         )
         labels = tuple(label for message in messages for label in message.labels)
         header = messages[0].header if messages else aligner_pb2.LabelInventoryHeader()
-        self._check_configuration(header.config_digest, header.inventory_etag)
+        self._check_configuration(header.config_digest, header.inventory_etag, server)
         try:
             inventory = LabelInventory(
                 labels,
@@ -520,14 +543,12 @@ class AlignerClient:
                 blank=header.blank if header.HasField("blank") else None,
             )
         except ArgumentError as error:
-            raise AlignerError(
-                f"aligner at {self.target}: malformed labels: {error}", target=self.target
-            ) from error
+            raise AlignerError(f"aligner at {server}: malformed labels: {error}", target=server) from error
         if len(labels) != header.num_labels or inventory.etag != header.inventory_etag:
             raise AlignerError(
-                f"aligner at {self.target}: the label inventory doesn't fit its own header ({len(labels)} "
+                f"aligner at {server}: the label inventory doesn't fit its own header ({len(labels)} "
                 f"labels of {header.num_labels}, etag {inventory.etag[:12]} of {header.inventory_etag[:12]})",
-                target=self.target,
+                target=server,
             )
         return inventory
 
@@ -541,26 +562,40 @@ class AlignerClient:
 
     def _call(
         self, what: str, attempt: Callable[[aligner_pb2_grpc.AlignerStub, float], T], deadline: float
-    ) -> T:
+    ) -> tuple[T, str]:
         return self._connection.call(
             what,
             lambda channel, left: attempt(aligner_pb2_grpc.AlignerStub(channel), left),
             deadline=deadline,
         )
 
-    def _check_configuration(self, digest: str, etag: str) -> None:
+    def _check_configuration(self, digest: str, etag: str, server: str) -> None:
         with self._lock:
             if self._configuration is None:
                 self._configuration = (digest, etag)
+                self._configured_by = server
             known = self._configuration
+            first = self._configured_by
         for what, before, now in (("configuration", known[0], digest), ("label inventory", known[1], etag)):
-            if before != now:
-                raise AlignerMismatchError(
-                    f"aligner at {self.target}: the {what} has changed: this run began with "
-                    f"{before[:12] or 'none'}, the server now has {now[:12] or 'none'}; start the server as "
-                    "it was, or begin a new run",
-                    target=self.target,
-                )
+            if before == now:
+                continue
+            shown = before[:12] or "none", now[:12] or "none"
+            raise AlignerMismatchError(
+                f"aligner at {server}: the {what} has changed: this run began with {shown[0]}, the server now has "
+                f"{shown[1]}; start the server as it was, or begin a new run"
+                if server == first
+                else f"aligners at {first} and {server} aren't alike: the {what} of the first is {shown[0]}, that of "
+                f"the other {shown[1]}; start both with one configuration",
+                target=server,
+            )
+
+
+def _partial(answer: AutomataAnswer, count: int) -> PartialAutomata:
+    return PartialAutomata(
+        automata=answer.batch,
+        kept=tuple(index for index in range(count) if index not in answer.errors),
+        errors=tuple(answer.errors.values()),
+    )
 
 
 def _names(tags: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from seqtrain.aligner.shared_region import SharedRegion, aligned
 from seqtrain.aligner.v1 import aligner_pb2
 from seqtrain.aligner.v1.packed_array import PackedArrayError, unpack
+from seqtrain.aligner.v1.score_streams import Data
 from seqtrain.aligner.v1.scores import SCORE_DTYPES, chunks
 from seqtrain.errors import AlignerError, ArgumentError, DtypeError, ShapeError
 
@@ -91,11 +92,10 @@ class ScoredBatch:
         """Of the scores."""
         return sum(row.nbytes for row in self.rows)
 
-    def messages(self, kind: type[Request]) -> Iterator[Request]:
+    def messages(self, kind: type[Request]) -> Iterator[Request | Data]:
         """Header and data."""
         yield kind(header=self._header)
-        for chunk in chunks(self.rows):
-            yield kind(data=chunk)
+        yield from chunks(self.rows)
 
     def put(self, region: SharedRegion) -> aligner_pb2.ScoresHeader:
         """Puts the scores into shared memory; the header that says so, and where the signals are to go."""
@@ -123,17 +123,18 @@ class ScoredBatch:
 
     def padded(self, rows: NDArray[Any]) -> torch.Tensor:
         """(B, T, V) float32 of rows (ΣT, V), 0 past the end."""
-        signals = torch.zeros(len(self.names), self.limit, self.num_labels)
+        signals = np.empty((len(self.names), self.limit, self.num_labels), dtype=np.float32)
         begin = 0
         for b, frames in enumerate(self.lengths.tolist()):
-            signals[b, :frames] = torch.from_numpy(rows[begin : begin + frames].astype(np.float32))
+            signals[b, :frames] = rows[begin : begin + frames]
+            signals[b, frames:] = 0.0
             begin += frames
-        return signals
+        return torch.from_numpy(signals)
 
 
 def read_losses(
-    responses: Iterable[aligner_pb2.ComputeLossesResponse], batch: ScoredBatch, *, target: str
-) -> tuple[aligner_pb2.LossesHeader, NDArray[np.float64], bytearray]:
+    responses: Iterable[aligner_pb2.ComputeLossesResponse | Data], batch: ScoredBatch, *, target: str
+) -> tuple[aligner_pb2.LossesHeader, NDArray[np.float64], NDArray[np.uint8]]:
     """The header of an answer, its losses (B,), and its data.
 
     Raises:
@@ -141,7 +142,7 @@ def read_losses(
     """
     messages = iter(responses)
     first = next(messages, None)
-    if first is None or first.WhichOneof("part") != "header":
+    if first is None or isinstance(first, Data) or first.WhichOneof("part") != "header":
         raise AlignerError(f"aligner at {target}: losses begin without a header", target=target)
     header = first.header
     count = len(batch.names)
@@ -153,9 +154,17 @@ def read_losses(
         raise AlignerError(
             f"aligner at {target}: {len(header.statuses)} statuses for {count} segments", target=target
         )
-    data = bytearray()
+    # numpy's memory comes in huge pages, where there are any: touching that many bytes for the first time takes longer
+    # than copying them.
+    data = np.empty(batch.num_bytes, dtype=np.uint8)
+    filled = 0
     for message in messages:
-        data += message.data
-        if len(data) > batch.num_bytes:
-            break
-    return header, losses, data
+        chunk = message.data
+        if filled + len(chunk) > len(data):
+            raise AlignerError(
+                f"aligner at {target}: signals of more than the {len(data)} bytes of the scores",
+                target=target,
+            )
+        data.data[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+    return header, losses, data[:filled]

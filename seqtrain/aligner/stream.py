@@ -34,12 +34,12 @@ class StreamError(grpc.RpcError):
 
 
 class AutomataStream:
-    """Opened at the first request, and anew after it has broken. Safe between threads."""
+    """One for each channel, opened at the first request, and anew after it has broken. Safe between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
-        self._open: _OpenStream | None = None
+        self._open: dict[grpc.Channel, _OpenStream] = {}
 
     def ask(
         self, channel: grpc.Channel, request: aligner_pb2.GetAutomataRequest, timeout: float
@@ -50,9 +50,9 @@ class AutomataStream:
             StreamError: the stream broke, or the answer didn't come in time.
         """
         with self._lock:
-            if self._open is None or self._open.channel is not channel or self._open.ended:
-                self._open = _OpenStream(channel)
-            stream = self._open
+            stream = self._open.get(channel)
+            if stream is None or stream.ended:
+                stream = self._open[channel] = _OpenStream(channel)
             request.request_id = next(self._ids)
             future = stream.send(request)
         try:
@@ -65,18 +65,17 @@ class AutomataStream:
             ) from None
 
     def close(self) -> None:
-        """Ends the stream, if there is one."""
+        """Ends the streams, if there are any."""
         with self._lock:
-            if self._open is not None:
-                self._open.cancel()
-                self._open = None
+            for stream in self._open.values():
+                stream.cancel()
+            self._open.clear()
 
 
 class _OpenStream:
     """One stream and the thread that reads its answers."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self.channel = channel
         self.ended = False
         self._lock = threading.Lock()
         self._requests: queue.SimpleQueue[aligner_pb2.GetAutomataRequest | None] = queue.SimpleQueue()

@@ -1,7 +1,7 @@
 """The command `seqtrain`.
 
-Exit status: 0 fine; 1 the command found what it looks for to be wrong (`doctor`, `returnn-parity`); 2 wrong usage,
-configuration or data.
+Exit status: 0 fine; 1 the command found what it looks for to be wrong (`doctor`, `returnn-parity`,
+`fsa equal`); 2 wrong usage, configuration or data.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from seqtrain.cli import align, bench, doctor, returnn_parity, score, train
+from seqtrain.cli import align, bench, doctor, fsa, returnn_parity, score, train
 from seqtrain.errors import SeqtrainError
 
 __all__ = ["main"]
@@ -20,6 +20,7 @@ _COMMANDS = {
     "train": train,
     "align": align,
     "score": score,
+    "fsa": fsa,
     "bench": bench,
     "returnn-parity": returnn_parity,
 }

@@ -13,7 +13,7 @@ from seqtrain.errors import ConfigError
 
 __all__ = ["add_parser", "run"]
 
-_BENCHMARKS = ("ctc", "full_sum", "bridge")
+_BENCHMARKS = ("ctc", "full_sum", "lattice", "risk", "bridge")
 
 
 def add_parser(subparsers: Any) -> None:

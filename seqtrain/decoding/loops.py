@@ -8,11 +8,13 @@ import torch
 
 from seqtrain.decoding.bigram import Bigram
 from seqtrain.decoding.splice import Gap, WordAcceptor, WordLoop, splice_loop
+from seqtrain.decoding.splice_lm import splice_lm
+from seqtrain.decoding.symbols import SymbolTable
 from seqtrain.errors import LexiconError
 from seqtrain.fsa import Fsa, Silence, hmm
 from seqtrain.lexicon import AutomatonBuilder, HmmTopology
 
-__all__ = ["phone_loop", "word_loop"]
+__all__ = ["lexicon_graph", "phone_loop", "word_loop"]
 
 
 def word_loop(
@@ -44,6 +46,45 @@ def word_loop(
         for weight, phones in builder.variants(word)
     ]
     return _loop(builder, pronunciations, bigram, lm_scale, word_score)
+
+
+def lexicon_graph(
+    builder: AutomatonBuilder,
+    lm: Fsa,
+    symbols: SymbolTable,
+    *,
+    lm_scale: float = 1.0,
+    word_score: float = 0.0,
+) -> WordLoop:
+    """Lexicon ∘ LM: the paths of a language model over words, each word spelled as `builder` has it.
+
+    Args:
+        builder: lexicon and topology; the columns of the scores are its `inventory`.
+        lm: an acceptor of words: its labels are ids of `symbols`, its weights log probabilities; no epsilon.
+        symbols: the words of the ids.
+        lm_scale: factor on the language model's weights, positive.
+        word_score: added at each word (positive favours many short words).
+
+    Raises:
+        OutOfVocabularyError: the lexicon lacks a word of the language model.
+        ArgumentError: a label of the language model isn't in `symbols`, or `lm_scale` isn't above 0.
+    """
+    used = [symbols[i] for i in torch.unique(lm.arcs[:, 2]).tolist()]
+    pronunciations = [
+        WordAcceptor(word, _acceptor(builder, phones), weight)
+        for word in used
+        for weight, phones in builder.variants(word)
+    ]
+    is_ctc = not isinstance(builder.topology, HmmTopology)
+    return splice_lm(
+        pronunciations,
+        lm,
+        symbols,
+        lm_scale=lm_scale,
+        word_score=word_score,
+        gap=_blanks(_blank(builder)) if is_ctc else _silence(builder.silence),
+        separate_repeats=is_ctc,
+    )
 
 
 def phone_loop(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -240,8 +240,29 @@ def splice_loop(
         )
     model = _Model(bigram, lm_scale, word_score, words)
     graph = _Arcs()
-    start = graph.node(_Node(SENTENCE_START, None, gap=False))
+    graph.node(_Node(SENTENCE_START, None, gap=False))
     entries = _add_words(graph, pronunciations, words, model)
+    return _join(graph, entries, words, model, gap, separate_repeats)
+
+
+class _Grammar(Protocol):
+    """What may follow a history, as an index into the entries, and what the end costs there (None: it may not)."""
+
+    def successors(self, history: str | None) -> Sequence[tuple[int, float]]: ...
+
+    def end(self, history: str | None) -> float | None: ...
+
+
+def _join(
+    graph: _Arcs,
+    entries: Sequence[Sequence[_Entry]],
+    words: tuple[str, ...],
+    model: _Grammar,
+    gap: Gap | None,
+    separate_repeats: bool,
+) -> WordLoop:
+    """Leads the nodes behind words into the words that may follow, with gaps between them."""
+    start = graph.node(_Node(SENTENCE_START, None, gap=False))
     between = list(graph.nodes.items())
     if gap is not None:
         _add_gaps(graph, gap, between, model)
@@ -279,7 +300,7 @@ def _add_words(
     return entries
 
 
-def _add_gaps(graph: _Arcs, gap: Gap, between: Sequence[tuple[_Node, int]], model: _Model) -> None:
+def _add_gaps(graph: _Arcs, gap: Gap, between: Sequence[tuple[_Node, int]], model: _Grammar) -> None:
     """Gives each history a gap to the twin of its nodes, and all of them together one before the end."""
     acceptor = _Acceptor(gap.acceptor, "the gap")
     sources: dict[str | None, list[int]] = {}
@@ -298,7 +319,11 @@ def _add_gaps(graph: _Arcs, gap: Gap, between: Sequence[tuple[_Node, int]], mode
 
 
 def _add_entries(
-    graph: _Arcs, gap: Gap | None, entries: Sequence[Sequence[_Entry]], model: _Model, separate_repeats: bool
+    graph: _Arcs,
+    gap: Gap | None,
+    entries: Sequence[Sequence[_Entry]],
+    model: _Grammar,
+    separate_repeats: bool,
 ) -> None:
     """Leads each node into the words that the language model lets follow there."""
     for node, state in list(graph.nodes.items()):

@@ -3,6 +3,8 @@ adapters."""
 
 from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.batch import FsaBatch
+from seqtrain.fsa.k2 import K2Attributes, from_k2, k2_attributes, to_k2
+from seqtrain.fsa.stationary import stationary_distribution
 from seqtrain.fsa.text_k2 import from_k2_text, to_k2_text
 from seqtrain.fsa.text_openfst import from_openfst_text, to_openfst_text
 from seqtrain.fsa.topology.ctc import ctc
@@ -15,16 +17,21 @@ from seqtrain.fsa.topology.word_hmm import Word, WordStates, word_hmm, word_hmm_
 __all__ = [
     "Fsa",
     "FsaBatch",
+    "K2Attributes",
     "Silence",
     "Transitions",
     "Word",
     "WordStates",
     "ctc",
+    "from_k2",
     "from_k2_text",
     "from_openfst_text",
     "hmm",
+    "k2_attributes",
     "linear",
     "rna",
+    "stationary_distribution",
+    "to_k2",
     "to_k2_text",
     "to_openfst_text",
     "word_hmm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -248,19 +249,34 @@ class FsaBatch:
         if not -len(self) <= index < len(self):
             raise IndexError(f"automaton {index} of a batch of {len(self)}")
         index %= len(self)
-        arc_from, arc_to = self.arc_offsets[index : index + 2].tolist()
-        final_from, final_to = self.final_offsets[index : index + 2].tolist()
-        return Fsa._from_checked(
-            self.arcs[arc_from:arc_to].cpu(),
-            self.weights[arc_from:arc_to],
+        return self._automaton(
+            self.arc_offsets[index : index + 2].tolist(),
+            self.final_offsets[index : index + 2].tolist(),
             int(self.num_states[index]),
             int(self.starts[index]),
-            self.final_states[final_from:final_to].cpu(),
-            self.final_weights[final_from:final_to],
         )
 
     def __iter__(self) -> Iterator[Fsa]:
-        return (self[index] for index in range(len(self)))
+        # Numbers of all automata at once: one by one, that takes longer than all the rest.
+        numbers = zip(
+            itertools.pairwise(self.arc_offsets.tolist()),
+            itertools.pairwise(self.final_offsets.tolist()),
+            self.num_states.tolist(),
+            self.starts.tolist(),
+            strict=True,
+        )
+        return itertools.starmap(self._automaton, numbers)
+
+    def _automaton(self, arcs: Sequence[int], finals: Sequence[int], num_states: int, start: int) -> Fsa:
+        """The automaton with these rows of arcs and of final states, as a view."""
+        return Fsa._from_checked(
+            self.arcs[slice(*arcs)].cpu(),
+            self.weights[slice(*arcs)],
+            num_states,
+            start,
+            self.final_states[slice(*finals)].cpu(),
+            self.final_weights[slice(*finals)],
+        )
 
     def unbind(self) -> list[Fsa]:
         """The automata one by one; they share memory with the batch, and gradients flow through."""

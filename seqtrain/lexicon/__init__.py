@@ -5,7 +5,7 @@ from seqtrain.lexicon.bliss import read_bliss_lexicon
 from seqtrain.lexicon.inventory import LabelInventory
 from seqtrain.lexicon.lexicon import Lexicon, Pronunciation
 from seqtrain.lexicon.text import read_lexicon, write_lexicon
-from seqtrain.lexicon.topology import CtcTopology, HmmTopology, Topology
+from seqtrain.lexicon.topology import CtcTopology, HmmTopology, RnaTopology, Topology
 from seqtrain.lexicon.transcripts import read_transcripts
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LabelInventory",
     "Lexicon",
     "Pronunciation",
+    "RnaTopology",
     "Topology",
     "read_bliss_lexicon",
     "read_lexicon",

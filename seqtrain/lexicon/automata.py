@@ -10,8 +10,9 @@ from seqtrain.fsa import Fsa, FsaBatch, Silence, Word, WordStates, word_hmm, wor
 from seqtrain.lexicon.digest import content_digest
 from seqtrain.lexicon.inventory import LabelInventory
 from seqtrain.lexicon.lexicon import Lexicon
-from seqtrain.lexicon.topology import CtcTopology, HmmTopology, Topology
+from seqtrain.lexicon.topology import CtcTopology, HmmTopology, RnaTopology, Topology
 from seqtrain.lexicon.word_ctc import word_ctc, word_ctc_states
+from seqtrain.lexicon.word_rna import word_rna
 
 __all__ = ["AutomatonBuilder"]
 
@@ -23,7 +24,7 @@ class AutomatonBuilder:
     """Builds the automata of transcripts; labels are columns of `inventory`.
 
     With an HMM the columns are the states of the phonemes, in the order of the lexicon's inventory,
-    `states_per_phone` each, one for silence. With CTC they are the blank, then the phonemes without silence.
+    `states_per_phone` each, one for silence. With CTC and RNA they are the blank, then the phonemes without silence.
 
     Wherever a source of automata is taken (`automata(tags)`), a builder and an `AlignerClient` are
     interchangeable.
@@ -31,19 +32,19 @@ class AutomatonBuilder:
     Args:
         lexicon: words and their pronunciations; their weights are used as they are (see
             `Lexicon.normalized`).
-        topology: `HmmTopology` or `CtcTopology`.
+        topology: `HmmTopology`, `CtcTopology` or `RnaTopology`.
         transcripts: what is said in each utterance, for `automata`: name → words separated by white space.
 
     Attributes:
         inventory: the labels.
         columns: with an HMM, for each phoneme the columns of its states (`columns` of `fsa.word_hmm`); with
-            CTC, for each phoneme, the blank included, its one column.
+            CTC and RNA, for each phoneme, the blank included, its one column.
         phoneme_numbers: the number of each phoneme, an index into `columns`.
         silence: the optional silence between words; None where there is none.
 
     Raises:
-        LexiconError: the topology has silence, and the lexicon has no phoneme for it; with CTC, a word is
-            pronounced with silence or blank.
+        LexiconError: the topology has silence, and the lexicon has no phoneme for it; with CTC or RNA, a word
+            is pronounced with silence or blank.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class AutomatonBuilder:
         self.lexicon = lexicon
         self.topology = topology
         self.transcripts = transcripts
-        if isinstance(topology, CtcTopology):
+        has_blank = isinstance(topology, CtcTopology | RnaTopology)
+        if isinstance(topology, CtcTopology | RnaTopology):
             self.inventory = _ctc_inventory(lexicon, topology)
             labels = {phoneme: column for column, phoneme in enumerate(self.inventory.labels)}
             self.columns = [range(column, column + 1) for column in labels.values()]
@@ -61,7 +63,7 @@ class AutomatonBuilder:
             self.inventory, labels, self.columns = _hmm_inventory(lexicon, topology)
             self.silence = self._make_silence(topology)
         self.phoneme_numbers: Mapping[str, int] = labels
-        reserved = {lexicon.blank, lexicon.silence if isinstance(topology, CtcTopology) else None}
+        reserved = {lexicon.blank, lexicon.silence if has_blank else None}
         self._words: dict[str, Word] = {}
         for word, variants in lexicon.items():
             for variant in variants:
@@ -96,7 +98,8 @@ class AutomatonBuilder:
                 utterances, columns=self.columns, transitions=self.topology.phone, silence=self.silence
             )
             return batch if tags is None else batch.with_tags(tags)
-        return FsaBatch.from_list([word_ctc(words, blank=self._blank) for words in utterances], tags=tags)
+        automaton = word_rna if isinstance(self.topology, RnaTopology) else word_ctc
+        return FsaBatch.from_list([automaton(words, blank=self._blank) for words in utterances], tags=tags)
 
     def states_of(self, texts: Sequence[str], *, tags: Sequence[str] | None = None) -> WordStates:
         """What the states of `build_batch`, called with the same arguments, stand for; with CTC, a state of
@@ -104,7 +107,12 @@ class AutomatonBuilder:
 
         Raises:
             OutOfVocabularyError, ArgumentError: as `build_batch`.
+            ArgumentError: the topology is RNA, whose states stand for what has been said, not for what is being said.
         """
+        if isinstance(self.topology, RnaTopology):
+            raise ArgumentError(
+                "states of RNA stand for no phone: its labels are on arcs", argument="topology"
+            )
         utterances = self._utterances(texts, tags)
         if isinstance(self.topology, HmmTopology):
             return word_hmm_states(utterances, columns=self.columns, silence=self.silence)
@@ -138,7 +146,7 @@ class AutomatonBuilder:
     @property
     def _blank(self) -> int:
         if self.inventory.blank is None:
-            raise LexiconError("CTC needs a blank")
+            raise LexiconError("CTC and RNA need a blank")
         return self.inventory.blank
 
     def automata(self, tags: Sequence[str]) -> FsaBatch:
@@ -184,7 +192,7 @@ class AutomatonBuilder:
         )
 
 
-def _ctc_inventory(lexicon: Lexicon, topology: CtcTopology) -> LabelInventory:
+def _ctc_inventory(lexicon: Lexicon, topology: CtcTopology | RnaTopology) -> LabelInventory:
     phonemes = [phoneme for phoneme in lexicon.phonemes if phoneme != lexicon.silence]
     if lexicon.blank is not None:
         return LabelInventory(tuple(phonemes), blank=phonemes.index(lexicon.blank))

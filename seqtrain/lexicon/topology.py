@@ -8,7 +8,7 @@ from typing import TypeAlias
 from seqtrain.errors import ArgumentError
 from seqtrain.fsa import Transitions
 
-__all__ = ["CtcTopology", "HmmTopology", "Topology"]
+__all__ = ["CtcTopology", "HmmTopology", "RnaTopology", "Topology"]
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,19 @@ class CtcTopology:
         return {"type": "ctc", **asdict(self)}
 
 
-Topology: TypeAlias = HmmTopology | CtcTopology
+@dataclass(frozen=True)
+class RnaTopology:
+    """Recurrent neural aligner: as CTC, but each label stands on exactly one frame.
+
+    Attributes:
+        blank: as of `CtcTopology`.
+    """
+
+    blank: str = "<blank>"
+
+    def describe(self) -> dict[str, object]:
+        """All that decides what automata look like, for digests."""
+        return {"type": "rna", **asdict(self)}
+
+
+Topology: TypeAlias = HmmTopology | CtcTopology | RnaTopology

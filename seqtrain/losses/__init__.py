@@ -9,6 +9,7 @@ from seqtrain.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from seqtrain.losses.ctc import CTCLoss, ctc_loss
 from seqtrain.losses.ctc_soft_alignment import ctc_soft_alignment
 from seqtrain.losses.deep_clustering import DeepClusteringLoss, deep_clustering
+from seqtrain.losses.diagnostics import SequenceDiagnostics, sequence_diagnostics
 from seqtrain.losses.edit_distance import EditDistance, edit_distance
 from seqtrain.losses.error_signal import ErrorSignalLoss, error_signal_loss
 from seqtrain.losses.expected_loss import ExpectedLoss, expected_loss
@@ -16,10 +17,15 @@ from seqtrain.losses.extern_sprint import ExternSprintLoss, extern_sprint_loss
 from seqtrain.losses.fast_baum_welch import FastBaumWelchLoss, fast_baum_welch_loss
 from seqtrain.losses.frame_errors import frame_errors
 from seqtrain.losses.generic_cross_entropy import GenericCrossEntropyLoss, generic_cross_entropy
+from seqtrain.losses.hypotheses import Hypotheses, sample_ctc_hypotheses
 from seqtrain.losses.l1 import L1Loss, l1
+from seqtrain.losses.lattice_risk import LatticeRiskLoss, lattice_risk_loss
+from seqtrain.losses.lattice_search import LatticeSearch
 from seqtrain.losses.loss_layer import LossLayer
 from seqtrain.losses.mean_l1 import MeanL1Loss, mean_l1
+from seqtrain.losses.mmi import LFMMILoss, MMILoss, lf_mmi_loss, mmi_loss
 from seqtrain.losses.mse import MSELoss, mse
+from seqtrain.losses.mwer import MWERLoss, mwer_loss
 from seqtrain.losses.noise_contrastive import NoiseContrastiveLoss, noise_contrastive
 from seqtrain.losses.prior import PriorEstimator
 from seqtrain.losses.sampled_softmax import SampledSoftmaxLoss, sampled_softmax
@@ -53,11 +59,17 @@ __all__ = [
     "FixedUnigramSampler",
     "FullSumSignals",
     "GenericCrossEntropyLoss",
+    "Hypotheses",
     "L1Loss",
+    "LFMMILoss",
+    "LatticeRiskLoss",
+    "LatticeSearch",
     "LearnedUnigramSampler",
     "LogUniformSampler",
     "LossLayer",
+    "MMILoss",
     "MSELoss",
+    "MWERLoss",
     "MeanL1Loss",
     "NoiseContrastiveLoss",
     "PriorEstimator",
@@ -66,6 +78,7 @@ __all__ = [
     "SampledSoftmaxLoss",
     "Sampler",
     "SentenceBleu",
+    "SequenceDiagnostics",
     "TripletLoss",
     "UniformSampler",
     "ViterbiLoss",
@@ -83,11 +96,17 @@ __all__ = [
     "frame_errors",
     "generic_cross_entropy",
     "l1",
+    "lattice_risk_loss",
+    "lf_mmi_loss",
     "mean_l1",
+    "mmi_loss",
     "mse",
+    "mwer_loss",
     "noise_contrastive",
+    "sample_ctc_hypotheses",
     "sampled_softmax",
     "sentence_bleu",
+    "sequence_diagnostics",
     "triplet",
     "triplet_loss",
     "viterbi_loss",

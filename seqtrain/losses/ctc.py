@@ -34,6 +34,7 @@ from seqtrain.scores import (
     host_integers,
     split_scores,
 )
+from seqtrain.torch_versions import is_compiling
 from seqtrain.transforms import has_tangent, inside_transform, outside_transforms, plain
 
 __all__ = ["CTCLoss", "check_paths", "ctc_automata", "ctc_loss"]
@@ -181,7 +182,7 @@ def ctc_loss(
         values, offsets, targets, lengths, target_lengths, anchor, gradient_out, blank, normalize, with_gradient,
         on_infeasible, handle(infeasible),
     )  # fmt: skip
-    if torch.compiler.is_compiling():
+    if is_compiling():
         losses = ctc_loss_op(*arguments)[0]
     else:
         try:

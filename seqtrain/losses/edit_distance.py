@@ -6,22 +6,16 @@ V. I. Levenshtein: Binary Codes Capable of Correcting Deletions, Insertions and 
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Mapping, Sequence
-
 import torch
 
-from seqtrain.errors import ArgumentError, LabelError
+from seqtrain.errors import LabelError
+from seqtrain.label_map import DELETED, LabelMap, label_table
 from seqtrain.losses.label_sequences import check_sequences
 from seqtrain.losses.reduction import check_reduction, reduce
 
 __all__ = ["EditDistance", "LabelMap", "edit_distance"]
 
-LabelMap = Mapping[int, int | None] | Sequence[int | None]
-"""The new label of each old one, 0 … n - 1; None deletes the label."""
-
 _REDUCTIONS = ("none", "sum", "batch", "targets")
-_DELETED = -1
 
 
 def edit_distance(
@@ -56,37 +50,11 @@ def edit_distance(
     )
     target_lengths = reference_lengths
     if label_map is not None:
-        table = _label_table(label_map).to(hypotheses.device)
+        table = label_table(label_map).to(hypotheses.device)
         hypotheses, hypothesis_lengths = _mapped(hypotheses, hypothesis_lengths, table, "hypotheses")
         references, reference_lengths = _mapped(references, reference_lengths, table, "references")
     distances = _distances(hypotheses, references, hypothesis_lengths, reference_lengths)
     return reduce(distances.float(), reduction, lengths=hypothesis_lengths, target_lengths=target_lengths)
-
-
-def _label_table(label_map: LabelMap) -> torch.Tensor:
-    """(n,) int64 new labels, _DELETED for None."""
-    count = len(label_map)
-    if isinstance(label_map, Mapping):
-        missing = set(range(count)) - set(label_map)
-        if missing:
-            raise ArgumentError(
-                f"label_map has {count} keys, which must be 0 … {count - 1}, but {min(missing)} is missing",
-                argument="label_map",
-            )
-    table = []
-    for old in range(count):
-        new = label_map[old]
-        try:
-            label = _DELETED if new is None else operator.index(new)
-        except TypeError:
-            label = -2
-        if label < _DELETED or (label == _DELETED and new is not None):
-            raise ArgumentError(
-                f"label_map leads from {old} to {new!r}, which must be a label, 0 or above, or None to delete it",
-                argument="label_map",
-            )
-        table.append(label)
-    return torch.tensor(table, dtype=torch.int64)
 
 
 def _mapped(
@@ -102,9 +70,9 @@ def _mapped(
             f"{argument}[{b}, {u}] = {label} is not in label_map, which has the labels 0 … {table.shape[0] - 1}",
             argument=argument, utterance=b, position=u, label=label, num_labels=table.shape[0],
         )  # fmt: skip
-    new = labels.new_full(labels.shape, _DELETED, dtype=torch.int64)
+    new = labels.new_full(labels.shape, DELETED, dtype=torch.int64)
     new[inside] = table[labels[inside].long()]
-    kept = new != _DELETED
+    kept = new != DELETED
     order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
     return new.gather(1, order), kept.sum(dim=1).cpu()
 
@@ -143,7 +111,7 @@ class EditDistance(torch.nn.Module):
         super().__init__()
         check_reduction(reduction, allowed=_REDUCTIONS)
         if label_map is not None:
-            _label_table(label_map)
+            label_table(label_map)
         self.label_map = label_map
         self.reduction = reduction
 

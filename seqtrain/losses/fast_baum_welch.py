@@ -16,6 +16,7 @@ import torch
 
 from seqtrain.errors import ArgumentError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch
+from seqtrain.fsa.k2 import as_automata
 from seqtrain.functional import full_sum
 from seqtrain.infeasible import InfeasibleCount
 from seqtrain.losses.prior import PriorEstimator
@@ -52,6 +53,7 @@ def _check_min_prob(min_prob: float) -> None:
 
 
 def _with_scaled_weights(fsa: FsaBatch | Fsa, tdp_scale: float) -> FsaBatch | Fsa:
+    fsa = as_automata(fsa)
     if tdp_scale == 1.0:
         return fsa
     if isinstance(fsa, Fsa):
@@ -78,7 +80,7 @@ def fast_baum_welch_loss(
     Args:
         log_probs: (B, T, V) or `Packed` (ΣT, V) log p(s | x_t), or any scores.
         lengths: (B,) int frames.
-        fsa: a batch of B automata, or one `Fsa` for all.
+        fsa: a batch of B automata, or one `Fsa` for all; k2's FsaVec and Fsa likewise.
         am_scale: factor of the scores.
         tdp_scale: factor of arc and final weights (time distortion penalties); 0 switches weights off, and keeps
             forbidden arcs forbidden.
@@ -194,8 +196,8 @@ class FastBaumWelchLoss(torch.nn.Module):
                     argument="targets",
                 )
             return self.topology(targets, target_lengths)
-        if isinstance(automata, FsaBatch | Fsa):
-            return automata
+        if not isinstance(automata, Sequence):
+            return as_automata(automata)
         if self.automata is None:
             raise ArgumentError(
                 "names of utterances were passed, but the loss has no source of automata: "

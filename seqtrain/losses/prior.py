@@ -52,10 +52,10 @@ class PriorEstimator(torch.nn.Module):
         self.register_buffer("mean", torch.full((num_labels,), 1.0 / num_labels, dtype=torch.float64))
         self.register_buffer("frames", torch.zeros((), dtype=torch.int64))
 
-    def _apply(self, fn: Any, recurse: bool = True) -> PriorEstimator:
+    def _apply(self, fn: Any, *recurse: bool) -> PriorEstimator:
         # A model that changes its dtype takes its buffers along; this mean stays in float64, and changes device alone.
         mean = self.mean
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
+        super()._apply(fn, *recurse)  # type: ignore[no-untyped-call]  # torch has no types here
         self.mean = mean.to(self.mean.device)
         return self
 

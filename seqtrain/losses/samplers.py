@@ -66,10 +66,10 @@ class _ProposalSampler(torch.nn.Module):
         # What follows from the arguments is no state: only what was learned is saved.
         self.register_buffer("weights", weights, persistent=learned)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> _ProposalSampler:
+    def _apply(self, fn: Any, *recurse: bool) -> _ProposalSampler:
         # A model that changes its dtype takes its buffers along; the weights change device alone.
         weights = self.weights
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
+        super()._apply(fn, *recurse)  # type: ignore[no-untyped-call]  # torch has no types here
         self.weights = weights.to(self.weights.device)
         return self
 
@@ -117,7 +117,7 @@ class _ProposalSampler(torch.nn.Module):
 
     def expected_counts(self, sample: Sample, classes: torch.Tensor) -> torch.Tensor:
         """(…) float64 Q(c) of int classes (…), each 0 … V - 1, for this sample."""
-        p = self.probabilities[classes.to(self.weights.device)]
+        p = self.probabilities[classes.to(self.weights.device, torch.int64)]
         size = sample.classes.shape[0]
         if sample.tries == size:
             return p * size

@@ -5,6 +5,28 @@ What an operator takes and returns is said in its file; `seqtrain.functional` is
 
 from __future__ import annotations
 
-from seqtrain.ops import best_path, ctc, full_sum, full_sum_gradient, full_sum_tangents, posteriors
+from seqtrain.ops import (
+    best_path,
+    ctc,
+    denominator,
+    full_sum,
+    full_sum_gradient,
+    full_sum_tangents,
+    intersect,
+    lattice_paths,
+    lattice_total,
+    posteriors,
+)
 
-__all__ = ["best_path", "ctc", "full_sum", "full_sum_gradient", "full_sum_tangents", "posteriors"]
+__all__ = [
+    "best_path",
+    "ctc",
+    "denominator",
+    "full_sum",
+    "full_sum_gradient",
+    "full_sum_tangents",
+    "intersect",
+    "lattice_paths",
+    "lattice_total",
+    "posteriors",
+]

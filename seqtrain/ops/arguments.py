@@ -12,6 +12,7 @@ import torch
 
 from seqtrain.errors import Infeasible, InfeasibleError, NonFiniteScoresError, ShapeError
 from seqtrain.ops.kernels import KERNELS
+from seqtrain.torch_versions import increment_version
 
 __all__ = [
     "INFEASIBLE",
@@ -159,7 +160,7 @@ def new_output(
     output = (
         torch.empty(size, dtype=dtype) if stride is None else torch.empty_strided(size, stride, dtype=dtype)
     )
-    bytes_used = output.untyped_storage().nbytes()
+    bytes_used = output.numel() * output.element_size()  # dense, whatever its strides
     if _SMALLEST_HUGE <= bytes_used <= _LARGEST_HUGE:
         KERNELS.prefer_huge_pages(output.data_ptr(), bytes_used)
     return output
@@ -167,4 +168,4 @@ def new_output(
 
 def mark_overwritten(tensor: torch.Tensor) -> None:
     """Tells autograd that a kernel wrote to the tensor, so that whoever saved its old value is refused, not misled."""
-    torch.autograd.graph.increment_version(tensor)
+    increment_version(tensor)

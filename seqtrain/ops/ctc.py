@@ -19,6 +19,7 @@ from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["ctc_loss"]
 
@@ -282,6 +283,6 @@ def _differentiate(ctx: Any, grad_loss: torch.Tensor | None, *_: torch.Tensor | 
     return (ctx.gradient_out, *nothing)
 
 
-torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 ctc_loss = torch.ops.seqtrain.ctc_loss

@@ -21,6 +21,7 @@ from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata, infeasible_items, summarize
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["check_labels", "full_sum"]
 
@@ -335,6 +336,6 @@ def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor |
     return tuple(gradients)
 
 
-torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 full_sum = torch.ops.seqtrain.full_sum

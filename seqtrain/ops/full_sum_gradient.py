@@ -18,6 +18,7 @@ from seqtrain.ops.automata import SCHEMA
 from seqtrain.ops.full_sum import _scores_backward, _weights_backward
 from seqtrain.ops.full_sum_tangents import full_sum_tangents
 from seqtrain.ops.library import LIBRARY, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["full_sum_gradient", "second_derivative"]
 
@@ -152,6 +153,6 @@ def _differentiate(ctx: Any, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
     return tuple(gradients)
 
 
-torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 full_sum_gradient = torch.ops.seqtrain.full_sum_gradient

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from seqtrain.errors import DerivativeError
+from seqtrain.torch_versions import register_autograd, register_fake
 
 __all__ = ["LIBRARY", "refuse_derivative", "register"]
 
@@ -24,7 +25,7 @@ def register(schema: str, *, cpu: Callable[..., Any], fake: Callable[..., Any]) 
     LIBRARY.define(schema)
     LIBRARY.impl(name, cpu, "CPU")
     qualified = f"seqtrain::{name}"
-    torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    register_fake(qualified, fake, library=LIBRARY)
     return qualified
 
 
@@ -34,4 +35,4 @@ def refuse_derivative(name: str, reason: str) -> None:
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> None:
         raise DerivativeError(reason)
 
-    torch.library.register_autograd(name, backward, lib=LIBRARY)
+    register_autograd(name, backward, library=LIBRARY)

@@ -17,6 +17,7 @@ from seqtrain.ops.full_sum import _forward as full_sum_forward
 from seqtrain.ops.full_sum import _scores_backward as scatter
 from seqtrain.ops.full_sum_gradient import second_derivative
 from seqtrain.ops.library import LIBRARY, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["posteriors"]
 
@@ -109,6 +110,6 @@ def _differentiate(
     return tuple(gradients)
 
 
-torch.library.register_autograd(_NAME, _differentiate, setup_context=_save, lib=LIBRARY)
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 posteriors = torch.ops.seqtrain.posteriors

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from seqtrain.torch_versions import FUSED
+
 __all__ = ["adamw"]
 
 
@@ -15,5 +17,5 @@ def adamw(model: nn.Module, *, learning_rate: float, weight_decay: float) -> tor
     return torch.optim.AdamW(
         [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=learning_rate,
-        fused=True,
+        **FUSED,
     )

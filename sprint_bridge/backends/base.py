@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from seqtrain.errors import SeqtrainError
 from seqtrain.fsa import FsaBatch
 from seqtrain.lexicon import LabelInventory
 
+if TYPE_CHECKING:
+    from sprint_bridge.workers.supervisor import PoolCounters
+
 __all__ = [
     "Backend",
     "BatchAlignments",
@@ -21,6 +24,7 @@ __all__ = [
     "BatchLosses",
     "Capability",
     "Orthography",
+    "Pooled",
     "Segment",
 ]
 
@@ -124,3 +128,11 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Ends what the engine has started. No call is made afterwards."""
+
+
+@runtime_checkable
+class Pooled(Protocol):
+    """An engine in pools of worker processes."""
+
+    def counters(self) -> dict[str, PoolCounters]:
+        """What each pool has done so far, by its name."""

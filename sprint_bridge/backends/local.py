@@ -1,17 +1,26 @@
-"""Our own automaton builder as an engine."""
+"""Our own automaton builder as an engine, in this process or in worker processes."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqtrain.errors import DataError, OutOfVocabularyError, SeqtrainError, UnknownSegmentError
+from seqtrain.errors import (
+    DataError,
+    OutOfVocabularyError,
+    SeqtrainError,
+    UnknownSegmentError,
+)
+from seqtrain.fsa import Fsa, FsaBatch
 from seqtrain.lexicon import AutomatonBuilder, LabelInventory, read_lexicon, read_transcripts
 from seqtrain.lexicon.digest import content_digest
+from seqtrain.lexicon.rasr import RasrAutomatonBuilder, read_corpus
 from sprint_bridge.alignment_file import read_alignments
 from sprint_bridge.backends.base import (
+    Backend,
     BatchAlignments,
     BatchAutomata,
     BatchLosses,
@@ -19,25 +28,30 @@ from sprint_bridge.backends.base import (
     Orthography,
     Segment,
 )
+from sprint_bridge.backends.pool import host_engine
 from sprint_bridge.backends.scored import align_with_automata, full_sum_losses
-from sprint_bridge.config import LocalBackendConfig
+from sprint_bridge.cache_alignments import CacheAlignments
+from sprint_bridge.config.local import LocalBackendConfig, RasrSetup, dump_local
 
-__all__ = ["LocalBackend", "load_local_backend"]
+__all__ = ["LocalBackend", "load_local_backend", "load_local_engine"]
 
 
 class LocalBackend:
-    """Automata from a lexicon, a topology and transcripts; alignments from what it was given."""
+    """Automata of a builder, and alignments from what it was given.
+
+    Args:
+        builder: of lexicon, topology and transcripts; or of a RASR configuration.
+        alignments: segment → labels (T,) int32, or None; cached ones are closed with this.
+    """
 
     def __init__(
-        self, builder: AutomatonBuilder, alignments: Mapping[str, NDArray[np.int32]] | None = None
+        self,
+        builder: AutomatonBuilder | RasrAutomatonBuilder,
+        alignments: Mapping[str, NDArray[np.int32]] | None = None,
     ) -> None:
         self._builder = builder
         self._alignments = alignments
-        given = (
-            {name: labels.tolist() for name, labels in alignments.items()} if alignments is not None else None
-        )
-        # Without alignments the digest is the builder's own.
-        self._digest = builder.digest if given is None else content_digest([builder.digest, given])
+        self._digest = _digest(builder, alignments)
 
     @property
     def name(self) -> str:
@@ -62,38 +76,37 @@ class LocalBackend:
         return self._digest
 
     def automata(self, items: Sequence[Segment | Orthography]) -> BatchAutomata:
-        texts: list[str] = []
-        errors: list[SeqtrainError | None] = []
-        for item in items:
+        texts: dict[int, str] = {}
+        errors: list[SeqtrainError | None] = [None] * len(items)
+        for index, item in enumerate(items):
             try:
-                text = item.text if isinstance(item, Orthography) else self._builder.transcript(item.name)
-            except UnknownSegmentError as error:
-                errors.append(error)
-                continue
-            missing = self._builder.lexicon.missing_words([text])
-            if missing:
-                errors.append(
-                    OutOfVocabularyError(
-                        f"not in the lexicon: {', '.join(map(repr, missing))}", words=missing
-                    )
-                )
-                continue
-            errors.append(None)
-            texts.append(text)
-        return BatchAutomata(self._builder.build_batch(texts), tuple(errors))
+                texts[index] = self._text(item)
+            except SeqtrainError as error:
+                errors[index] = error
+        try:
+            return BatchAutomata(self._builder.build_batch(list(texts.values())), tuple(errors))
+        except SeqtrainError:
+            # Something is wrong with one of them; find out which, and build the others.
+            automata: list[Fsa] = []
+            for index, text in texts.items():
+                try:
+                    automata.append(self._builder.build_batch([text])[0])
+                except SeqtrainError as error:
+                    errors[index] = error
+            return BatchAutomata(FsaBatch.from_list(automata), tuple(errors))
 
     def alignments(self, segments: Sequence[str]) -> BatchAlignments:
         known = self._alignments if self._alignments is not None else {}
-        none = np.zeros(0, dtype=np.int32)
-        return BatchAlignments(
-            labels=tuple(known.get(segment, none) for segment in segments),
-            errors=tuple(
-                None
-                if segment in known
-                else UnknownSegmentError(f"no alignment among {len(known)}", utterance=segment)
-                for segment in segments
-            ),
-        )
+        labels = [np.zeros(0, dtype=np.int32)] * len(segments)
+        errors: list[SeqtrainError | None] = [None] * len(segments)
+        for index, segment in enumerate(segments):
+            try:
+                labels[index] = known[segment]
+            except KeyError:
+                errors[index] = UnknownSegmentError(f"no alignment among {len(known)}", utterance=segment)
+            except SeqtrainError as error:
+                errors[index] = error
+        return BatchAlignments(tuple(labels), tuple(errors))
 
     def align(self, segments: Sequence[str], scores: Sequence[NDArray[np.float32]]) -> BatchAlignments:
         answer = self.automata([Segment(name) for name in segments])
@@ -104,19 +117,83 @@ class LocalBackend:
         return full_sum_losses(self.automata([Segment(name) for name in segments]), log_posteriors)
 
     def close(self) -> None:
-        """Nothing was started."""
+        if isinstance(self._alignments, CacheAlignments):
+            self._alignments.close()
+
+    def _text(self, item: Segment | Orthography) -> str:
+        """The words of an item; raises UnknownSegmentError, OutOfVocabularyError."""
+        builder = self._builder
+        if isinstance(builder, RasrAutomatonBuilder):
+            # That builder says itself what its lexicon lacks, and what of that it skips.
+            return item.text if isinstance(item, Orthography) else builder.orthography(item.name)
+        text = item.text if isinstance(item, Orthography) else builder.transcript(item.name)
+        missing = builder.lexicon.missing_words([text])
+        if missing:
+            raise OutOfVocabularyError(f"not in the lexicon: {', '.join(map(repr, missing))}", words=missing)
+        return text
 
 
-def load_local_backend(config: LocalBackendConfig) -> LocalBackend:
-    """Loads lexicon, transcripts and alignments.
+def _digest(
+    builder: AutomatonBuilder | RasrAutomatonBuilder, alignments: Mapping[str, NDArray[np.int32]] | None
+) -> str:
+    if alignments is None:
+        return builder.digest
+    if isinstance(alignments, CacheAlignments):
+        return content_digest([builder.digest, "cache", alignments.digest])
+    return content_digest([builder.digest, {name: labels.tolist() for name, labels in alignments.items()}])
+
+
+def load_local_backend(config: LocalBackendConfig) -> Backend:
+    """The engine in this process; or, where the configuration has workers, in processes of its own.
 
     Raises:
-        LexiconError, DataError: a file can't be read or is malformed, two files of transcripts name the same
-            utterance, or an alignment has a label that the inventory lacks.
+        ConfigError, LexiconError, DataError: as `load_local_engine`.
+        EngineStartError: workers don't get ready.
     """
+    if config.workers is None:
+        return load_local_engine(config)
+    texts = _transcripts(config)
+
+    def length(item: Segment | Orthography) -> float:
+        return len(item.text if isinstance(item, Orthography) else texts.get(item.name, ""))
+
+    in_worker = dump_local(dataclasses.replace(config, workers=None, log=None))
+    return host_engine("local", in_worker, config.workers, log=config.log, cost=length)
+
+
+def load_local_engine(config: LocalBackendConfig) -> LocalBackend:
+    """Loads lexicon, transcripts and alignments, into this process.
+
+    Raises:
+        ConfigError: RASR's configuration asks for what isn't supported.
+        LexiconError, DataError: a file can't be read or is malformed, two files of transcripts name the same
+            utterance, an alignment has a label that the inventory lacks, or an archive lies outside the folders
+            allowed.
+    """
+    builder = _builder(config)
+    return LocalBackend(builder, _alignments(config, builder.inventory))
+
+
+def _builder(config: LocalBackendConfig) -> AutomatonBuilder | RasrAutomatonBuilder:
+    setup = config.rasr
+    if setup is not None:
+        return RasrAutomatonBuilder.from_config(
+            setup.config,
+            setup_variables=setup.variables,
+            selection=setup.selection,
+            unknown_words="skip" if setup.unknown_words == "skip" else "raise",
+        )
+    if config.lexicon is None:
+        raise LookupError("a configuration without rasr has a lexicon")  # LocalBackendConfig has seen to it
     lexicon = read_lexicon(config.lexicon, probabilities=config.lexicon_probabilities)
     if config.normalize_pronunciations:
         lexicon = lexicon.normalized()
+    return AutomatonBuilder(lexicon, config.topology, _transcripts(config))
+
+
+def _transcripts(config: LocalBackendConfig) -> Mapping[str, str]:
+    if config.rasr is not None:
+        return _corpus(config.rasr)
     transcripts: dict[str, str] = {}
     for path in config.transcripts:
         for name, text in read_transcripts(path).items():
@@ -127,7 +204,23 @@ def load_local_backend(config: LocalBackendConfig) -> LocalBackend:
                     utterance=name,
                 )
             transcripts[name] = text
-    builder = AutomatonBuilder(lexicon, config.topology, transcripts)
-    if config.alignments is None:
-        return LocalBackend(builder)
-    return LocalBackend(builder, read_alignments(config.alignments, num_labels=len(builder.inventory)))
+    return transcripts
+
+
+def _corpus(setup: RasrSetup) -> Mapping[str, str]:
+    return read_corpus(setup.config, setup_variables=setup.variables, selection=setup.selection)
+
+
+def _alignments(
+    config: LocalBackendConfig, inventory: LabelInventory
+) -> Mapping[str, NDArray[np.int32]] | None:
+    if not config.alignments:
+        return None
+    if config.alignment_file is not None:
+        return read_alignments(config.alignment_file, num_labels=len(inventory))
+    return CacheAlignments(
+        config.alignments,
+        folders=config.cache_folders,
+        inventory=inventory,
+        allophones=config.allophones,
+    )

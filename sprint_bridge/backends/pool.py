@@ -53,14 +53,23 @@ class PooledBackend:
     Args:
         supervisor: of the pool, not yet started; is closed with this.
         name: of the engine; None: what the workers say.
+        cost: about how long the automaton of an item takes, in any unit: the longest of a batch are begun first. None:
+            as long as its words are, where these are known.
 
     Raises:
         EngineStartError: the workers don't get ready, or say nothing sensible about themselves.
         EngineMismatchError: they don't say the same.
     """
 
-    def __init__(self, supervisor: Supervisor, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        *,
+        name: str | None = None,
+        cost: Callable[[Segment | Orthography], float] | None = None,
+    ) -> None:
         self._supervisor = supervisor
+        self._cost = _length if cost is None else cost
         description = supervisor.start()
         try:
             self._name = str(description["engine"]) if name is None else name
@@ -130,7 +139,7 @@ class PooledBackend:
             raise_error(frame, segment=name)
             return read_automaton(frame, segment=name, num_labels=len(self._inventory))
 
-        return Job(name, item_message(item), decode, cost=len(name))
+        return Job(name, item_message(item), decode, cost=self._cost(item))
 
     def _labels_decoder(self, name: str, frames: int | None) -> Callable[[Frame], NDArray[np.int32]]:
         def decode(frame: Frame) -> NDArray[np.int32]:
@@ -141,6 +150,10 @@ class PooledBackend:
             return labels
 
         return decode
+
+
+def _length(item: Segment | Orthography) -> float:
+    return len(item.text) if isinstance(item, Orthography) else 0.0
 
 
 def item_name(item: Segment | Orthography) -> str:
@@ -242,6 +255,7 @@ def host_engine(
     *,
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
+    cost: Callable[[Segment | Orthography], float] | None = None,
 ) -> PooledBackend:
     """An engine that `sprint_bridge.workers.main` hosts, in worker processes.
 
@@ -251,6 +265,7 @@ def host_engine(
         settings: of the pool.
         environment: variables set for the workers besides this process's own.
         log: file that what the workers print is appended to, or None.
+        cost: as of `PooledBackend`.
 
     Raises:
         EngineStartError, EngineMismatchError: as `PooledBackend`.
@@ -265,4 +280,4 @@ def host_engine(
     )  # fmt: skip
     description = {"operation": "describe", "configuration": dict(configuration)}
     supervisor = Supervisor(lambda: WorkerProcess(command, description=description), settings, name=engine)
-    return PooledBackend(supervisor)
+    return PooledBackend(supervisor, cost=cost)

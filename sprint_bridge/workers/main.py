@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from seqtrain.errors import ConfigError, SeqtrainError
+from seqtrain.errors import SeqtrainError
 from sprint_bridge.backends.base import Backend
 from sprint_bridge.workers.errors import EngineMissingError
 from sprint_bridge.workers.frames import ByteChannel, Frame, FrameChannel
@@ -25,13 +25,13 @@ __all__ = ["ENGINES", "Host", "main"]
 
 
 def _load_local(configuration: Mapping[str, Any]) -> Backend:
-    from sprint_bridge.backends.local import load_local_backend
-    from sprint_bridge.config import LocalBackendConfig, parse_config
+    from sprint_bridge.backends.local import load_local_engine
+    from sprint_bridge.config.local import parse_local
+    from sprint_bridge.config.section import Section
 
-    backend = parse_config({"backend": configuration}, folder=Path.cwd()).backend
-    if not isinstance(backend, LocalBackendConfig):
-        raise ConfigError("this worker hosts the backend of the type local", key="backend.type")
-    return load_local_backend(backend)
+    section = Section(configuration, name="backend", folder=Path.cwd())
+    section.choice("type", "local", ("local",))
+    return load_local_engine(parse_local(section))
 
 
 def _load_librasr(configuration: Mapping[str, Any]) -> Backend:

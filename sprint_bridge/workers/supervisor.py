@@ -57,6 +57,7 @@ class PoolCounters:
     Attributes:
         instances: workers that there should be.
         alive: workers that are ready now.
+        starts: workers started, the first ones included.
         restarts: workers started in place of others.
         crashes: workers that died, hung or answered nonsense, at work or idle.
         start_failures: starts that came to nothing.
@@ -71,6 +72,7 @@ class PoolCounters:
 
     instances: int
     alive: int
+    starts: int
     restarts: int
     crashes: int
     start_failures: int
@@ -212,6 +214,7 @@ class Supervisor:
             return PoolCounters(
                 instances=len(self._slots),
                 alive=sum(slot.ready for slot in self._slots),
+                starts=sum(slot.starts for slot in self._slots),
                 restarts=self._restarts,
                 crashes=self._crashes,
                 start_failures=self._start_failures,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import logging
 from pathlib import Path
 
 import pytest
@@ -62,28 +60,6 @@ def test_the_oldest_go_when_there_is_no_room(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in files) <= 20_000
     assert same(cache.get(keys[-1]), automaton())
     assert cache.get(keys[0]) is None
-
-
-def test_a_full_disk_is_said_once_and_training_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str
-) -> None:
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("seqtrain.aligner.disk_cache.replace_file", full)
-    server = serve(address)
-    with (
-        caplog.at_level(logging.WARNING, logger="seqtrain"),
-        AlignerClient(address, timeout=5.0, cache_folder=tmp_path) as client,
-    ):
-        for tag in TAGS[:5]:
-            assert client.automata([tag]).tags == (tag,)
-        assert client._disk is not None
-        assert not client._disk.writable
-    assert [record.getMessage() for record in caplog.records] == [
-        f"automata aren't written to the cache {tmp_path} any more: No space left on device"
-    ]
-    server.stop()
 
 
 def test_a_later_run_needs_no_automaton_again(tmp_path: Path, address: str) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 import torch
 
@@ -304,11 +302,3 @@ def test_bad_input(
     arguments: dict[str, Any] = {"tags": TAGS, "log_posteriors": random_logits(1), "lengths": LENGTHS}
     with pytest.raises(error, match=message):
         client.error_signals(**arguments | changes)
-
-
-def test_seventy_two_megabytes(scoring: AlignerClient, tmp_path: Path) -> None:
-    frames = 72_000_000 // (4 * LABELS * 3)
-    log_posteriors = torch.zeros(3, frames, LABELS)
-    answer = scoring.error_signals(TAGS, log_posteriors, torch.full((3,), frames))
-    assert answer.losses.isfinite().all()
-    assert np.isfinite(answer.signals.numpy()).all()

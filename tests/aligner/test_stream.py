@@ -72,7 +72,7 @@ def test_prefetching_goes_by_the_stream_and_survives_a_restart(address: str) -> 
         batches = [TAGS[i : i + 4] for i in range(0, 40, 4)]
         client.prefetch(batches)
         assert equal(client.automata(batches[0]), builder().automata(batches[0]))
-        assert client._stream._open is not None
+        assert len(client._stream._open) == 1
         server.stop()
         server = serve(address)
         for batch in batches[1:]:
@@ -100,26 +100,6 @@ def test_more_streams_than_working_threads(server: AlignerServer) -> None:
     assert time.monotonic() - began < 8.0
     for client in clients:
         client.close()
-
-
-def test_sixty_four_clients_at_once(server: AlignerServer) -> None:
-    wanted = builder().automata(TAGS[:8])
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            with AlignerClient(server.target, timeout=20.0, cache_bytes=0) as client:
-                for _ in range(3):
-                    assert equal(client.automata(TAGS[:8]), wanted)
-        except BaseException as error:  # looked at below
-            failures.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
 
 
 def test_a_client_that_goes_away_in_the_middle_of_a_stream(server: AlignerServer) -> None:

@@ -22,17 +22,30 @@ def test_cpu_time_counts_work_not_sleep() -> None:
     assert min(times["work"]) >= 50 > 5 * max(times["sleep"])
 
 
-def test_the_second_call_of_a_turn_counts() -> None:
+def test_the_first_call_of_a_turn_does_not_count_and_turns_rotate() -> None:
     calls: list[str] = []
 
     def slow_at_first(name: str) -> None:
         first = not calls or calls[-1] != name
         calls.append(name)
-        _burn(0.05 if first else 0.01)
+        _burn(0.3 if first else 0.15)
 
     times = cpu_times({name: lambda name=name: slow_at_first(name) for name in "ab"}, turns=2)  # type: ignore[misc]
-    assert calls == [*"ab", *"aabb", *"aabb"]
-    assert max(times["a"] + times["b"]) < 40
+    assert calls == [*"ab", *"bbaa", *"aabb"]
+    assert max(times["a"] + times["b"]) < 250
+
+
+def test_a_short_call_is_repeated_and_its_mean_counts() -> None:
+    calls = 0
+
+    def work() -> None:
+        nonlocal calls
+        calls += 1
+        _burn(0.05 if calls % 4 == 0 else 0.005)
+
+    (milliseconds,) = cpu_times({"work": work}, turns=1)["work"]
+    assert calls >= 5
+    assert 5 < milliseconds < 50
 
 
 def test_ratio_is_taken_turn_by_turn() -> None:

@@ -125,3 +125,20 @@ def install(
         folder / "labels.txt",
         {"PYTHONPATH": str(site)},
     )
+
+
+def install_returnn(folder: Path) -> Path:
+    """A folder with a stand-in for the parts of RETURNN that its control module is made of."""
+    root = folder / "returnn-root"
+    for package in ("returnn", "returnn/sprint", "returnn/util"):
+        (root / package).mkdir(parents=True)
+        (root / package / "__init__.py").touch()
+    (root / "returnn" / "sprint" / "control.py").write_text(
+        Path(__file__).with_name("stand_in_returnn.py").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    (root / "returnn" / "util" / "task_system.py").write_text(
+        "import numpy\n"
+        "def make_numpy_ndarray_fromstring(content, dtype, shape):\n"
+        "    return numpy.frombuffer(content, dtype=dtype).reshape(shape)\n"
+    )
+    return root

@@ -10,7 +10,7 @@ numpy alone. Besides those that choose the module, its parameters are, all of th
     frames         of every segment, with a lattice processor; default 30
     bytes          true: takes an orthography of bytes, which RASR doesn't
     misbehave      .json, segment → kill | abort | hang | garbage | exit | discard; `kill-once` and so on only as long
-                   as the file NAME.seen isn't there
+                   as the file NAME.SEGMENT.seen isn't there
 
 What it isn't asked for it lets be. What ends RASR's process ends this one.
 """
@@ -162,7 +162,7 @@ class Sprint:
     def misbehave(self, segment: str) -> None:
         kind = self.misbehaviours.get(segment, "")
         if kind.endswith("-once"):
-            seen = Path(self.parameters["stand-in.misbehave"] + ".seen")
+            seen = Path(f"{self.parameters['stand-in.misbehave']}.{segment.replace('/', '_')}.seen")
             if seen.exists():
                 return
             seen.touch()

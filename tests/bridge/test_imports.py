@@ -26,6 +26,8 @@ ALLOWED = {
         "data.manifest",
         "data.utterance",
         "aligner.v1",
+        # Of recordings: what a client does to check an answer.
+        "aligner.answers",
     ),
     # The client knows the wire format and the automata; and the label inventory, which it hands out.
     "seqtrain/aligner": ("errors", "files", "fsa", "aligner", "lexicon.inventory"),
@@ -35,6 +37,7 @@ ALLOWED = {
 # What only the part that needs it may import.
 EXTERNAL = {
     "sprint_bridge": {
+        "google",
         "grpc",
         "grpc_health",
         "grpc_reflection",

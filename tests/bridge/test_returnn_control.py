@@ -23,7 +23,7 @@ from sprint_bridge.backends.base import Capability, Orthography, Segment
 from sprint_bridge.backends.returnn_control import ReturnnControlBackend, ReturnnControlBackendConfig
 from sprint_bridge.workers.errors import EngineStartError
 from sprint_bridge.workers.settings import WorkerSettings
-from tests.bridge.stand_in import QUICK, install, orthographies
+from tests.bridge.stand_in import QUICK, install, install_returnn, orthographies
 from tests.bridge.test_sprint_backend import golden, kinds
 from tests.bridge.toy_pool import within
 
@@ -34,24 +34,12 @@ def start(
     folder: Path, *, environment: dict[str, str] | None = None, **options: Any
 ) -> ReturnnControlBackend:
     stand_in = install(folder, misbehave=options.pop("misbehave", None))
-    root = folder / "returnn-root"
-    for package in ("returnn", "returnn/sprint", "returnn/util"):
-        (root / package).mkdir(parents=True)
-        (root / package / "__init__.py").touch()
-    (root / "returnn" / "sprint" / "control.py").write_text(
-        Path(__file__).with_name("stand_in_returnn.py").read_text(encoding="utf-8"), encoding="utf-8"
-    )
-    (root / "returnn" / "util" / "task_system.py").write_text(
-        "import numpy\n"
-        "def make_numpy_ndarray_fromstring(content, dtype, shape):\n"
-        "    return numpy.frombuffer(content, dtype=dtype).reshape(shape)\n"
-    )
     workers = WorkerSettings(**{**QUICK, **options.pop("workers", {})})
     return ReturnnControlBackend(
         ReturnnControlBackendConfig(
             executable=stand_in.executable,
             arguments=stand_in.arguments,
-            returnn=root,
+            returnn=install_returnn(folder),
             labels=stand_in.labels,
             environment={**stand_in.environment, "EVIL": str(folder / "evil"), **(environment or {})},
             workers=workers,

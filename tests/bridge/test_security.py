@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,8 +30,6 @@ class Files:
     client_ca: Path
     client_certificate: Path
     client_key: Path
-    expired: Path
-    expired_key: Path
 
     @property
     def tls(self) -> Tls:
@@ -47,14 +44,12 @@ class Files:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("certificates")
     servers, clients = trustme.CA(), trustme.CA()
-    ago = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
     found = Files(*(folder / name for name in Files.__dataclass_fields__))
     servers.cert_pem.write_to_path(str(found.ca))
     clients.cert_pem.write_to_path(str(found.client_ca))
     for certificate, chain, key in (
         (servers.issue_cert("localhost"), found.certificate, found.key),
         (clients.issue_cert("trainer"), found.client_certificate, found.client_key),
-        (servers.issue_cert("localhost", not_after=ago), found.expired, found.expired_key),
     ):
         certificate.cert_chain_pems[0].write_to_path(str(chain))
         certificate.private_key_pem.write_to_path(str(key))
@@ -116,18 +111,6 @@ def test_a_server_of_another_authority(files: Files) -> None:
         pytest.raises(AlignerUnavailableError, match=r"not reachable.*(certificate|CERTIFICATE|handshake)"),
     ):
         client.automata(["toy/1"])
-    server.stop()
-
-
-def test_an_expired_certificate(files: Files) -> None:
-    server = serve("localhost:0", tls=Tls(files.expired, files.expired_key))
-    with AlignerClient(server.target, timeout=1.0, credentials=Credentials(files.ca)) as client:
-        began = time.monotonic()
-        with pytest.raises(
-            AlignerUnavailableError, match=r"not reachable.*(certificate|CERTIFICATE|handshake)"
-        ):
-            client.automata(["toy/1"])
-        assert time.monotonic() - began < 5.0
     server.stop()
 
 

@@ -14,7 +14,10 @@ from seqtrain.cli import main
 
 def test_unknown_benchmark_lists_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "ctx"]) == 2
-    assert capsys.readouterr().err == "seqtrain: unknown benchmark 'ctx'; there are: ctc, full_sum, bridge\n"
+    assert (
+        capsys.readouterr().err
+        == "seqtrain: unknown benchmark 'ctx'; there are: ctc, full_sum, lattice, risk, bridge\n"
+    )
 
 
 def test_full_sum_prints_a_row_for_each_contender() -> None:

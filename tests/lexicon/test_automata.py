@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from seqtrain.errors import ArgumentError, LexiconError, OutOfVocabularyError, UnknownSegmentError
-from seqtrain.fsa import Silence, Transitions, ctc, word_hmm
-from seqtrain.lexicon import AutomatonBuilder, CtcTopology, HmmTopology, Lexicon, Pronunciation
+from seqtrain.fsa import Silence, Transitions, ctc, rna, word_hmm
+from seqtrain.lexicon import AutomatonBuilder, CtcTopology, HmmTopology, Lexicon, Pronunciation, RnaTopology
 from seqtrain.reference import full_sum
 
 LEXICON = Lexicon(
@@ -99,6 +100,29 @@ def test_ctc_sums_over_pronunciation_variants() -> None:
     assert full_sum(scores, builder.build("two at two")) == pytest.approx(np.logaddexp.reduce(each), rel=1e-6)
 
 
+def test_rna_is_the_topology_of_its_phones() -> None:
+    builder = AutomatonBuilder(LEXICON, RnaTopology(), {"a": "to to at", "c": ""})
+    assert builder.inventory == AutomatonBuilder(LEXICON, CtcTopology()).inventory
+    wanted = rna(torch.tensor([[2, 2, 1, 2], [0, 0, 0, 0]]), torch.tensor([4, 0]))
+    batch = builder.automata(["a", "c"])
+    assert all(fsa.equal(other) for fsa, other in zip(batch, wanted, strict=True))
+    with pytest.raises(ArgumentError, match="states of RNA stand for no phone"):
+        builder.states_of(["to"])
+
+
+def test_rna_sums_over_pronunciation_variants() -> None:
+    builder = AutomatonBuilder(LEXICON, RnaTopology())
+    scores = np.random.default_rng(2).normal(size=(8, 4))
+    each = []
+    for first, second in itertools.product(LEXICON["two"], repeat=2):
+        spelled = [*first.phonemes, "AH", "T", *second.phonemes]
+        labels = [builder.inventory.index(phoneme) for phoneme in spelled]
+        alone = rna(torch.tensor([labels]), torch.tensor([len(labels)]))[0]
+        each.append(first.log_weight + second.log_weight + full_sum(scores, alone))
+    assert len(each) == 4
+    assert full_sum(scores, builder.build("two at two")) == pytest.approx(np.logaddexp.reduce(each), rel=1e-6)
+
+
 def test_a_blank_of_the_lexicon_keeps_its_place() -> None:
     lexicon = Lexicon({"to": [["T"]]}, phonemes=["T", "B"], blank="B", silence=None)
     builder = AutomatonBuilder(lexicon, CtcTopology())
@@ -138,6 +162,7 @@ def test_the_digest_tells_configurations_apart() -> None:
         AutomatonBuilder(LEXICON, TOPOLOGY),
         AutomatonBuilder(LEXICON, TOPOLOGY, {**TRANSCRIPTS, "a": "at"}),
         AutomatonBuilder(LEXICON, CtcTopology(), TRANSCRIPTS),
+        AutomatonBuilder(LEXICON, RnaTopology(), TRANSCRIPTS),
         AutomatonBuilder(LEXICON.normalized(), TOPOLOGY, TRANSCRIPTS),
         AutomatonBuilder(LEXICON, HmmTopology(2, phone=Transitions(skip=-math.inf, loop=-1.0)), TRANSCRIPTS),
     ]

@@ -39,8 +39,8 @@ def best(row: list[float]) -> int:
 @given(seed=seeds, dtype=dtypes, layout=layouts, targets=hs.sampled_from(["labels", "dense"]))
 def test_counts(seed: int, dtype: torch.dtype, layout: str, targets: str) -> None:
     example = random_example(seed, targets={"labels": labels, "dense": normal}[targets], dtype=dtype)
-    scores = example.scores.round().requires_grad_()
-    wanted = example.targets.round() if targets == "dense" else example.targets
+    scores = example.scores.float().round().to(dtype).requires_grad_()
+    wanted = example.targets.float().round().to(dtype) if targets == "dense" else example.targets
     expected = [
         [
             float(best(row) != (best(target) if targets == "dense" else target))

@@ -13,6 +13,8 @@ from seqtrain.losses import CTCLoss, FastBaumWelchLoss
 from tests.ops.examples import offsets_of, packed_rows, random_ctc_batch, random_topology
 from tests.ops.gradient import scores_gradient
 
+pytestmark = pytest.mark.torch2
+
 Function = Callable[[torch.Tensor], torch.Tensor]
 
 

@@ -88,8 +88,9 @@ def test_a_shared_automaton_and_copies_of_it(seed: int, batch: int) -> None:
     copies = FsaBatch.from_list([fsa] * batch)
     shared = scores_gradient(lambda x: st.full_sum(x, lengths, fsa, on_infeasible="inf"), scores)
     copied = scores_gradient(lambda x: st.full_sum(x, lengths, copies, on_infeasible="inf"), scores)
-    assert torch.equal(shared[0], copied[0])
-    assert torch.equal(shared[1], copied[1])
+    # Copies go through another kernel, in another order of summation.
+    torch.testing.assert_close(shared[0], copied[0], rtol=2e-6, atol=2e-6)
+    torch.testing.assert_close(shared[1], copied[1], rtol=0, atol=4e-6)
     path = st.best_path(scores, lengths, fsa, on_infeasible="inf")
     assert torch.equal(path.arcs, st.best_path(scores, lengths, copies, on_infeasible="inf").arcs)
     assert torch.equal(

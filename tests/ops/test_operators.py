@@ -18,6 +18,8 @@ from tests.ops.examples import (
     random_topology,
 )
 
+pytestmark = pytest.mark.torch2
+
 _NO_GRADIENT = ("test_schema", "test_faketensor")
 _ALL = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
 
@@ -148,6 +150,54 @@ def test_second_derivative_of_full_sum(form: int, shared: bool) -> None:
     check(torch.ops.seqtrain.full_sum_tangents.default, arguments, _NO_GRADIENT)
 
 
+@pytest.mark.parametrize("leak", [0.0, 0.1])
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_denominator(form: int, with_gradient: bool, leak: float) -> None:
+    batch = full(random_topology("ctc", 2))
+    values, offsets = forms(batch)[form]
+    values = values.detach().requires_grad_(with_gradient)
+    graph = tensors(FsaBatch.from_list([batch.automata[0]]))
+    weights = graph[1].detach().requires_grad_(with_gradient)
+    anchor = values.detach()[:0] if with_gradient else None
+    distribution = torch.full((int(graph[7]),), 0.1, dtype=torch.float64) if leak else None
+    arguments = (
+        values, offsets, batch.lengths, graph[0], weights, *graph[2:], anchor, None, None, leak, distribution,
+        with_gradient, with_gradient, "raise", -1,
+    )  # fmt: skip
+    check(torch.ops.seqtrain.denominator.default, arguments, _ALL)
+
+
+def test_gradients_of_denominator(form: int) -> None:
+    batch = full(random_topology("ctc", 2))
+    values, offsets = forms(batch)[form]
+    graph = tensors(FsaBatch.from_list([batch.automata[0]]))
+    value, occupancies, columns, arcs, finals, status = torch.ops.seqtrain.denominator(
+        values,
+        offsets,
+        batch.lengths,
+        *graph,
+        values[:0].clone(),
+        None,
+        None,
+        0.0,
+        None,
+        True,
+        True,
+        "raise",
+        -1,
+    )
+    weight = torch.ones_like(value)
+    anchor = values[:0].clone()
+    common = (weight, anchor, graph[1], offsets, batch.lengths, occupancies, columns, status)
+    layout = (list(values.shape), list(values.stride()))
+    check(torch.ops.seqtrain.denominator_scores_backward.default, (*common, *layout), _NO_GRADIENT)
+    into = (*common, torch.empty_like(values))
+    check(torch.ops.seqtrain.denominator_scores_backward_into.default, into, _NO_GRADIENT)
+    operator = torch.ops.seqtrain.denominator_weights_backward.default
+    check(operator, (weight, anchor, graph[1], arcs, graph[2], status), _NO_GRADIENT)
+    check(operator, (weight, anchor, graph[4], finals, graph[5], status), _NO_GRADIENT)
+
+
 def test_best_path(form: int) -> None:
     batch = random_topology("rna", 3)
     values, offsets = forms(batch)[form]
@@ -173,11 +223,25 @@ def test_every_operator_is_checked_here() -> None:
         "ctc_loss",
         "ctc_loss_backward",
         "ctc_loss_backward_into",
+        "denominator",
+        "denominator_scores_backward",
+        "denominator_scores_backward_into",
+        "denominator_weights_backward",
         "full_sum",
         "full_sum_gradient",
         "full_sum_tangents",
         "full_sum_scores_backward",
         "full_sum_scores_backward_into",
         "full_sum_weights_backward",
+        "intersect",
+        "lattice_best_paths",
+        "lattice_best_scores",
+        "lattice_risk",
+        "lattice_risk_risks_backward",
+        "lattice_risk_weights_backward",
+        "lattice_sample",
+        "lattice_total",
+        "lattice_total_backward",
+        "lattice_trim",
         "posteriors",
     }

@@ -7,6 +7,7 @@
 //
 //     driver THREADS ROUNDS SEED long|short
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "../../csrc/cpu/kernels.h"
+#include "../../csrc/cpu/lattice_kernels.h"
 
 namespace {
 
@@ -336,6 +338,156 @@ SumResult<Real> sum(const Shape& shape, const Rows& scores, const Array<int64_t>
   return result;
 }
 
+// The kernel for one graph of all utterances, plain and leaky.
+template <class Real>
+void run_denominator(const Shape& shape, const Rows& scores, const Array<int64_t>& lengths, const Graphs& graphs,
+                     const Array<int64_t>& status, int64_t width, const SumResult<Real>& general, int threads) {
+  const int64_t frames = Rows::packed(shape.layout) ? 0 : shape.frames, states = graphs.states[0];
+  const Array<int32_t> layout = exactly(lay_out_denominator(graphs));
+  const Array<double> distribution(states, 1.0 / static_cast<double>(states));
+  for (const double leak : {0.0, 0.1}) {
+    Array<double> first_value(0), first_arcs(0), first_finals(0);
+    Array<Real> first_occupancies(0);
+    for (const int used : {1, threads}) {
+      Array<double> value(shape.batch), arcs(shape.batch * graphs.arc_offsets[1]),
+          finals(shape.batch * graphs.final_offsets[1]);
+      Array<Real> occupancies(rows_of(shape, lengths) * width);
+      Array<int64_t> found(shape.batch);
+      for (int64_t b = 0; b < shape.batch; b++) found[b] = status[b];
+      denominator(Denominator<Real>{{scores.tensor, shape.batch, frames, lengths.data(), graphs, width, value.data(),
+                                     occupancies.data(), nullptr, arcs.data(), finals.data(), found.data(), used},
+                                    layout.data(),
+                                    leak,
+                                    distribution.data()});
+      for (int64_t b = 0; b < shape.batch; b++) {
+        if (leak == 0) {
+          check(found[b] == general.status[b], "both kernels find the same utterances usable");
+          const double error = std::abs(value[b] - general.value[b]);
+          check(found[b] != status_ok || error <= 1e-3 * (1 + std::abs(value[b])), "both kernels find the same sum");
+        }
+        for (int64_t t = 0; found[b] == status_ok && t < lengths[b]; t++) {
+          double total = 0;
+          for (int64_t k = 0; k < width; k++)
+            total += static_cast<double>(occupancies[(scores.tensor.first_row(b, frames) + t) * width + k]);
+          check(std::abs(total - 1) <= 1e-4, "occupancies of a frame sum to one");
+        }
+      }
+      if (used == threads && used != 1) {
+        check(value == first_value && arcs == first_arcs && finals == first_finals && occupancies == first_occupancies,
+              "sums side by side don't depend on the number of threads");
+      }
+      first_value = std::move(value);
+      first_arcs = std::move(arcs);
+      first_finals = std::move(finals);
+      first_occupancies = std::move(occupancies);
+    }
+  }
+}
+
+// Lattices ----------------------------------------------------------------------------------------------------------
+
+struct Product {
+  std::vector<int32_t> arcs, frames, final_states;
+  std::vector<int64_t> graph_arcs, graph_finals, arc_offsets{0}, state_offsets{0}, final_offsets{0};
+};
+
+Product flatten(const ProductSet& set) {
+  Product all;
+  const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+  for (const ProductSet::Utterance& u : set.utterances) {
+    append(all.arcs, u.arcs);
+    append(all.frames, u.frames);
+    append(all.final_states, u.final_states);
+    append(all.graph_arcs, u.graph_arcs);
+    append(all.graph_finals, u.graph_finals);
+    all.arc_offsets.push_back(static_cast<int64_t>(all.graph_arcs.size()));
+    all.state_offsets.push_back(static_cast<int64_t>(all.frames.size()));
+    all.final_offsets.push_back(static_cast<int64_t>(all.final_states.size()));
+  }
+  return all;
+}
+
+bool same(const PathSet& x, const PathSet& y) {
+  for (std::size_t b = 0; b < x.utterances.size(); b++)
+    if (x.utterances[b].arcs != y.utterances[b].arcs || x.utterances[b].lengths != y.utterances[b].lengths ||
+        x.utterances[b].finals != y.utterances[b].finals)
+      return false;
+  return true;
+}
+
+// Intersects, with a beam and without, and does with the lattice all that there is to do.
+void run_lattices(Random& random, const Rows& scores, const Array<int64_t>& lengths, const Graphs& graphs,
+                  const Array<int64_t>& known, int threads) {
+  const int64_t batch = known.size();
+  const double beam = random.chance(0.5) ? infinity : 8.0 * random.uniform();
+  const int64_t max_active = random.chance(0.5) ? int64_t{1} << 31 : random.integer(1, 10);
+  const auto search = [&](int used, const Array<int64_t>& truncated, const Array<int64_t>& status) {
+    for (int64_t b = 0; b < batch; b++) status[b] = known[b];
+    return flatten(intersect(Intersect{scores.tensor, batch, lengths.data(), graphs, beam, max_active, truncated.data(),
+                                       status.data(), used}));
+  };
+  Array<int64_t> truncated(batch), status(batch), truncated_again(batch), status_again(batch);
+  const Product product = search(1, truncated, status), again = search(threads, truncated_again, status_again);
+  check(product.arcs == again.arcs && product.graph_arcs == again.graph_arcs && product.frames == again.frames &&
+            product.final_states == again.final_states && truncated == truncated_again && status == status_again,
+        "lattices don't depend on the number of threads");
+  const auto arcs = exactly(product.arcs), final_states = exactly(product.final_states);
+  const auto arc_offsets = exactly(product.arc_offsets), state_offsets = exactly(product.state_offsets),
+             final_offsets = exactly(product.final_offsets);
+  Array<double> weights(static_cast<int64_t>(product.graph_arcs.size())), final_weights(final_states.size());
+  for (int64_t a = 0; a < weights.size(); a++) weights[a] = random.chance(0.05) ? -infinity : random.number(3);
+  for (int64_t f = 0; f < final_weights.size(); f++) final_weights[f] = random.number(1);
+  const Lattices lattices{batch,
+                          arcs.data(),
+                          weights.data(),
+                          arc_offsets.data(),
+                          state_offsets.data(),
+                          final_states.data(),
+                          final_weights.data(),
+                          final_offsets.data()};
+  const int64_t states = state_offsets[batch];
+  Array<double> value(batch), value_again(batch), posteriors(weights.size()), posteriors_again(weights.size()),
+      ends(final_weights.size()), from_start(states), to_end(states);
+  Array<int64_t> found(batch);
+  lattice_total(LatticeTotal{lattices, value.data(), true, posteriors.data(), ends.data(), found.data(), 1});
+  lattice_total(
+      LatticeTotal{lattices, value_again.data(), true, posteriors_again.data(), ends.data(), found.data(), threads});
+  check(value == value_again && posteriors == posteriors_again, "totals don't depend on the number of threads");
+  lattice_total(LatticeTotal{lattices, value_again.data(), false, nullptr, nullptr, found.data(), threads});
+  check(value == value_again, "the total without posteriors is the total with them");
+  for (int64_t b = 0; b < batch; b++) {
+    double sum = 0;
+    for (int64_t f = final_offsets[b]; f < final_offsets[b + 1]; f++) sum += ends[f];
+    check(std::abs(sum - (found[b] == status_ok ? 1.0 : 0.0)) < 1e-9, "posteriors of the final states sum to one");
+  }
+  lattice_best_scores(LatticeBestScores{lattices, from_start.data(), to_end.data(), threads});
+  Array<uint8_t> keep_arcs(weights.size()), keep_finals(final_weights.size()), keep_states(states);
+  for (int64_t a = 0; a < keep_arcs.size(); a++) keep_arcs[a] = random.chance(0.8) ? 1 : 0;
+  for (int64_t f = 0; f < keep_finals.size(); f++) keep_finals[f] = 1;
+  lattice_trim(LatticeTrim{lattices, keep_arcs.data(), keep_finals.data(), keep_states.data(), threads});
+
+  const int64_t count = random.integer(1, 30);
+  Array<int32_t> tokens(weights.size());
+  for (int64_t a = 0; a < tokens.size(); a++) tokens[a] = static_cast<int32_t>(random.integer(-1, 1));
+  const PathSet best = lattice_best_paths(lattices, count, nullptr, 1);
+  check(same(best, lattice_best_paths(lattices, count, nullptr, threads)), "nor do the best paths");
+  check(
+      same(lattice_best_paths(lattices, 3, tokens.data(), 1), lattice_best_paths(lattices, 3, tokens.data(), threads)),
+      "nor do the best sequences");
+  check(same(lattice_sample(lattices, count, 5, 1), lattice_sample(lattices, count, 5, threads)), "nor do samples");
+  for (int64_t b = 0; b < batch; b++) {
+    const PathSet::Utterance& own = best.utterances[static_cast<std::size_t>(b)];
+    check(own.lengths.empty() == (found[b] != status_ok), "where there is a total there is a path");
+    if (own.lengths.empty()) continue;
+    double score = final_weights[final_offsets[b] + own.finals[0]];
+    for (int64_t i = 0; i < own.lengths[0]; i++)
+      score += weights[arc_offsets[b] + own.arcs[static_cast<std::size_t>(i)]];
+    const double expected = to_end[state_offsets[b]];
+    check(std::abs(score - expected) < 1e-9 * (1 + std::abs(expected)), "the best path has the best score");
+    check(score <= value[b] + 1e-9 * (1 + std::abs(score)), "and is part of the total");
+  }
+}
+
 template <class Real>
 void run_automata(Random& random, const Shape& shape, int64_t max_states, bool chains, int threads) {
   const bool shared = shape.batch == 1 || random.chance(0.3);
@@ -374,6 +526,7 @@ void run_automata(Random& random, const Shape& shape, int64_t max_states, bool c
   check(one.value == many.value && one.status == many.status, "sums don't depend on the number of threads");
   check(one.arcs == many.arcs && one.finals == many.finals, "nor do the occupancies of arcs and final states");
   check(one.gradient.memory == many.gradient.memory, "nor do the gradients");
+  if (shared) run_denominator<Real>(shape, scores, lengths, graphs, status, width, one, threads);
   for (int64_t b = 0; b < shape.batch; b++) {
     const int64_t rows = Rows::packed(shape.layout) ? lengths[b] : shape.frames;
     for (int64_t t = 0; t < rows; t++) {
@@ -396,6 +549,8 @@ void run_automata(Random& random, const Shape& shape, int64_t max_states, bool c
     check(path_status[b] == status_ok, "where there is a sum there is a best path");
     check(best[b] <= one.value[b] + 1e-3 * (1 + std::abs(best[b])), "the best path is part of the sum");
   }
+  // Long utterances are there for the sums that are recomputed in segments.
+  if (shape.frames <= 200) run_lattices(random, scores, lengths, graphs, status, threads);
 }
 
 // -------------------------------------------------------------------------------------------------------------------
@@ -406,6 +561,75 @@ Shape random_shape(Random& random) {
   constexpr Dtype dtypes[] = {Dtype::float16, Dtype::bfloat16, Dtype::float32, Dtype::float64};
   return {random.integer(0, 6),          random.integer(0, 40),        random.integer(1, 70),
           layouts[random.integer(0, 5)], dtypes[random.integer(0, 3)], random.chance(0.1) ? 0.001 : 0.0};
+}
+
+// One lattice: arcs in order of their sources, to higher states; dead ends, forbidden arcs, sometimes no end.
+void add_lattice(Random& random, int64_t max_states, Automata& all) {
+  const int64_t states = random.integer(1, max_states);
+  for (int64_t p = 0; p + 1 < states; p++)
+    for (int64_t k = random.integer(0, 4); k > 0; k--) {
+      const int64_t q = random.integer(p + 1, states - 1);
+      for (const int64_t part : {p, q, int64_t{0}}) all.arcs.push_back(static_cast<int32_t>(part));
+      all.weights.push_back(random.chance(0.05) ? -infinity : random.number(random.chance(0.1) ? 1e4 : 3));
+    }
+  for (int64_t f = random.integer(0, 2); f > 0; f--) {
+    all.final_states.push_back(static_cast<int32_t>(random.integer(0, states - 1)));
+    all.final_weights.push_back(random.number(2));
+  }
+  all.starts.push_back(0);
+  all.states.push_back(static_cast<int32_t>(states));
+  all.arc_offsets.push_back(static_cast<int64_t>(all.weights.size()));
+  all.final_offsets.push_back(static_cast<int64_t>(all.final_weights.size()));
+}
+
+void run_lattices(Random& random, int64_t batch, int64_t max_states, int threads) {
+  Automata all;
+  for (int64_t b = 0; b < batch; b++) add_lattice(random, max_states, all);
+  const int64_t arcs = all.arc_offsets.back(), finals = all.final_offsets.back();
+  Array<double> risks(arcs), final_risks(finals), risk(batch), total(batch);
+  for (int64_t a = 0; a < arcs; a++) risks[a] = random.number(2);
+  for (int64_t f = 0; f < finals; f++) final_risks[f] = random.number(2);
+  Array<int32_t> rows(3 * arcs), ends(finals), starts(batch), states(batch);
+  Array<double> weights(arcs), final_weights(finals);
+  Array<int64_t> arc_offsets(batch + 1), final_offsets(batch + 1);
+  std::copy(all.arcs.begin(), all.arcs.end(), rows.data());
+  std::copy(all.final_states.begin(), all.final_states.end(), ends.data());
+  std::copy(all.starts.begin(), all.starts.end(), starts.data());
+  std::copy(all.states.begin(), all.states.end(), states.data());
+  std::copy(all.weights.begin(), all.weights.end(), weights.data());
+  std::copy(all.final_weights.begin(), all.final_weights.end(), final_weights.data());
+  std::copy(all.arc_offsets.begin(), all.arc_offsets.end(), arc_offsets.data());
+  std::copy(all.final_offsets.begin(), all.final_offsets.end(), final_offsets.data());
+  const Graphs lattices{batch,        rows.data(),          weights.data(),       arc_offsets.data(),
+                        ends.data(),  final_weights.data(), final_offsets.data(), starts.data(),
+                        states.data()};
+  const auto compute = [&](int workers, const Array<double>& gradients, const Array<double>& final_gradients) {
+    Array<double> posteriors(arcs), final_posteriors(finals);
+    Array<int64_t> status(batch), fault(batch);
+    lattice_risk({lattices, risks.data(), final_risks.data(), risk.data(), total.data(), posteriors.data(),
+                  gradients.data(), final_posteriors.data(), final_gradients.data(), status.data(), fault.data(),
+                  workers});
+    for (int64_t b = 0; b < batch; b++) {
+      check(fault[b] == 0, "a lattice in order is at fault");
+      double ended = 0;
+      for (int64_t f = final_offsets[b]; f < final_offsets[b + 1]; f++) ended += final_posteriors[f];
+      if (status[b] == status_ok) check(std::abs(ended - 1) < 1e-9, "probabilities of the ends don't sum to one");
+    }
+  };
+  Array<double> one(arcs), final_one(finals), several(arcs), final_several(finals);
+  compute(1, one, final_one);
+  compute(threads, several, final_several);
+  check(one == several && final_one == final_several, "lattice_risk differs with threads");
+  // Out of order: found before anything is read that isn't there.
+  if (arcs > 0) {
+    rows[3 * random.integer(0, arcs - 1) + 1] = 1 << 30;
+    Array<int64_t> status(batch), fault(batch);
+    lattice_risk({lattices, risks.data(), final_risks.data(), risk.data(), total.data(), nullptr, nullptr, nullptr,
+                  nullptr, status.data(), fault.data(), threads});
+    int64_t faults = 0;
+    for (int64_t b = 0; b < batch; b++) faults += fault[b] != 0;
+    check(faults == 1, "an arc to nowhere isn't found");
+  }
 }
 
 template <class Real>
@@ -428,6 +652,8 @@ int main(int count, char** arguments) {
       run_all<float>(random, shape, threads);
     }
   }
+  for (int round = 0; round < rounds; round++) run_lattices(random, random.integer(1, 5), 30, threads);
+  run_lattices(random, 8, 9000, threads);
   // Enough work that every thread gets some of it.
   for (const Layout layout : {Layout::contiguous, Layout::packed, Layout::frames_first}) {
     const Shape busy{8, 150, 200, layout, Dtype::float32, 0};
@@ -436,6 +662,10 @@ int main(int count, char** arguments) {
     run_automata<float>(random, busy, 60, false, threads);
   }
   int batches = rounds + 3;
+  for (int round = 0; round < 12; round++)  // several groups of utterances side by side
+    run_automata<float>(random, {random.integer(9, 40), 12, 9, Layout::contiguous, Dtype::float32, 0}, 5, false,
+                        threads);
+  batches += 12;
   if (std::string(arguments[4]) == "long") {
     batches += 5;
     // Recomputed in segments (csrc/cpu/segments.h).

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from seqtrain.aligner.v1 import aligner_pb2
 
-__all__ = ["PackedArrayError", "pack", "unpack"]
+__all__ = ["PackedArrayError", "pack", "pack_raw", "unpack"]
 
 _DTYPES: dict[aligner_pb2.DType, np.dtype[Any]] = {
     aligner_pb2.D_TYPE_INT32: np.dtype("<i4"),
@@ -37,6 +37,11 @@ def pack(array: NDArray[Any]) -> aligner_pb2.PackedArray:
     return aligner_pb2.PackedArray(
         dtype=_CODES[dtype], shape=array.shape, raw=np.ascontiguousarray(array, dtype=dtype).tobytes()
     )
+
+
+def pack_raw(dtype: aligner_pb2.DType, shape: tuple[int, ...], raw: bytes) -> aligner_pb2.PackedArray:
+    """Packs bytes that are little endian and in C order already, and fit the shape."""
+    return aligner_pb2.PackedArray(dtype=dtype, shape=shape, raw=raw)
 
 
 def unpack(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqtrain.aligner.v1 import aligner_pb2
+from seqtrain.aligner.v1.score_streams import Data
 
 __all__ = ["CHUNK_BYTES", "SCORE_DTYPES", "chunks", "split_frames"]
 
@@ -22,12 +23,12 @@ SCORE_DTYPES: dict[aligner_pb2.DType, np.dtype[Any]] = {
 """What scores and signals may be sent as."""
 
 
-def chunks(arrays: Sequence[NDArray[Any]]) -> Iterator[bytes]:
-    """The bytes of C-contiguous arrays, one after the other, in chunks of at most `CHUNK_BYTES`."""
+def chunks(arrays: Sequence[NDArray[Any]]) -> Iterator[Data]:
+    """The bytes of C-contiguous arrays, one after the other, in chunks of at most `CHUNK_BYTES`: views of them."""
     for array in arrays:
         view = array.reshape(-1).view(np.uint8).data
         for begin in range(0, len(view), CHUNK_BYTES):
-            yield bytes(view[begin : begin + CHUNK_BYTES])
+            yield Data(view[begin : begin + CHUNK_BYTES])
 
 
 def split_frames(

@@ -20,7 +20,7 @@ from seqtrain.lexicon.rasr.configuration import Configuration
 from seqtrain.lexicon.rasr.lemma_acceptor import lemma_acceptor
 from seqtrain.lexicon.rasr.model import ExporterModel, read_model, select
 
-__all__ = ["RasrAutomatonBuilder"]
+__all__ = ["RasrAutomatonBuilder", "read_corpus"]
 
 # Part of the digest: raise it when the same configuration and corpus give other automata than before.
 _REVISION = 1
@@ -85,11 +85,7 @@ class RasrAutomatonBuilder:
             LexiconError, DataError: a file that it names can't be read or is malformed.
         """
         program = select(Configuration(path, variables=setup_variables), selection)
-        if program.flag("corpus.capitalize-transcriptions", False):
-            raise program.error("corpus.capitalize-transcriptions", "is yes, which isn't supported")
-        return cls(
-            read_model(program), read_bliss_corpus(program.file("corpus.file")), unknown_words=unknown_words
-        )
+        return cls(read_model(program), _read_corpus(program), unknown_words=unknown_words)
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -228,6 +224,29 @@ class RasrAutomatonBuilder:
         if message not in self._warned:
             self._warned.add(message)
             _log.warning("%s; skipped", message)
+
+
+def read_corpus(
+    path: str | Path,
+    *,
+    setup_variables: Mapping[str, str] | None = None,
+    selection: str | None = None,
+) -> Mapping[str, str]:
+    """The words of each segment of the corpus that a configuration of RASR names, by the segment's full name.
+
+    Args:
+        path, setup_variables, selection: as of `RasrAutomatonBuilder.from_config`.
+
+    Raises:
+        ConfigError, DataError: the configuration, or the corpus.
+    """
+    return _read_corpus(select(Configuration(path, variables=setup_variables), selection))
+
+
+def _read_corpus(program: Configuration) -> Mapping[str, str]:
+    if program.flag("corpus.capitalize-transcriptions", False):
+        raise program.error("corpus.capitalize-transcriptions", "is yes, which isn't supported")
+    return read_bliss_corpus(program.file("corpus.file"))
 
 
 def _prefix(tag: str | None) -> str:

@@ -1,0 +1,249 @@
+"""The full sum over one automaton that all utterances share, several of them side by side; also with a leak.
+
+    denominator(scores (B, T, V) | (ΣT, V), offsets (B + 1,) | None, lengths (B,), <automata, G = 1>, …,
+        layout (N,) int32 | None, leak, distribution (S,) | None)
+        → what `full_sum` gives for a shared automaton
+
+`layout` is `lay_out`'s, made here where there is none. `leak` and `distribution`: `seqtrain.reference.leaky_full_sum`.
+`anchor` is explained in `seqtrain.ops.ctc`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from seqtrain.errors import DerivativeError
+from seqtrain.infeasible import report_inside
+from seqtrain.ops import arguments
+from seqtrain.ops.automata import SCHEMA, Automata, infeasible_items, summarize
+from seqtrain.ops.full_sum import (
+    _scores_backward,
+    _scores_backward_fake,
+    _scores_backward_into,
+    _weights_backward,
+    _weights_backward_fake,
+    check_labels,
+)
+from seqtrain.ops.kernels import KERNELS
+from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.torch_versions import register_autograd
+
+__all__ = ["denominator", "lay_out"]
+
+
+def lay_out(automata: Automata) -> torch.Tensor:
+    """(N,) int32, what the kernel needs of the structure of one automaton: its arcs, and which weights are -inf."""
+    arrays = automata.for_kernels()
+    block = KERNELS.lay_out_denominator(arrays.argument())
+    return torch.frombuffer(bytearray(block), dtype=torch.int32)
+
+
+def _forward(
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    lengths: torch.Tensor,
+    arcs: torch.Tensor,
+    weights: torch.Tensor,
+    arc_offsets: torch.Tensor,
+    final_states: torch.Tensor,
+    final_weights: torch.Tensor,
+    final_offsets: torch.Tensor,
+    starts: torch.Tensor,
+    num_states: torch.Tensor,
+    anchor: torch.Tensor | None,
+    gradient_out: torch.Tensor | None,
+    layout: torch.Tensor | None,
+    leak: float,
+    distribution: torch.Tensor | None,
+    with_scores_gradient: bool,
+    with_weights_gradient: bool,
+    on_infeasible: str,
+    count_handle: int,
+) -> tuple[torch.Tensor, ...]:
+    automata = Automata(
+        arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
+    ).for_kernels()
+    lengths = arguments.int64(lengths)
+    batch = arguments.batch_size(scores, offsets)
+    arguments.check_lengths(lengths, scores, offsets)
+    automata.check_weights()
+    check_labels(automata, scores.shape[-1])
+    summary = summarize(automata)
+    # What leaks may end a path anywhere: how many frames an automaton accepts says nothing then.
+    status, items = infeasible_items(summary, lengths) if leak == 0 else (torch.zeros_like(lengths), [])
+    arguments.raise_infeasible(items, on_infeasible)
+
+    width = int(summary.labels.max())
+    dtype = arguments.arithmetic_dtype(scores)
+    value = torch.zeros(batch, dtype=torch.float64)
+    occupancies = arguments.new_output((*scores.shape[:-1], width) if with_scores_gradient else (0,), dtype)
+    layout = lay_out(automata) if layout is None else layout
+    columns = layout[8 : 8 + width].to(torch.int64)[None]
+    shape = [
+        (batch, count) if with_weights_gradient else (0,) for count in (arcs.shape[0], final_states.shape[0])
+    ]
+    arc_occupancies, final_occupancies = (torch.zeros(size, dtype=torch.float64) for size in shape)
+    target = None if distribution is None else distribution.to(torch.float64).contiguous()
+    if batch:
+        kernel = KERNELS.denominator_float64 if dtype == torch.float64 else KERNELS.denominator_float32
+        kernel(
+            arguments.tensor_argument(scores, offsets),
+            batch,
+            0 if offsets is not None else scores.shape[1],
+            lengths.data_ptr(),
+            automata.argument(),
+            width,
+            value.data_ptr(),
+            occupancies.data_ptr() if with_scores_gradient else 0,
+            arc_occupancies.data_ptr() if with_weights_gradient else 0,
+            final_occupancies.data_ptr() if with_weights_gradient else 0,
+            status.data_ptr(),
+            layout.data_ptr(),
+            leak,
+            0 if target is None else target.data_ptr(),
+            torch.get_num_threads(),
+        )
+        arguments.check_status(value, status, lengths, on_infeasible, infinite=float("-inf"))
+    report_inside(status, count_handle, on_infeasible)
+    return (
+        value.to(arguments.value_dtype(scores)), occupancies, columns, arc_occupancies, final_occupancies, status
+    )  # fmt: skip
+
+
+def _forward_fake(
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    lengths: torch.Tensor,
+    arcs: torch.Tensor,
+    weights: torch.Tensor,
+    arc_offsets: torch.Tensor,
+    final_states: torch.Tensor,
+    final_weights: torch.Tensor,
+    final_offsets: torch.Tensor,
+    starts: torch.Tensor,
+    num_states: torch.Tensor,
+    anchor: torch.Tensor | None,
+    gradient_out: torch.Tensor | None,
+    layout: torch.Tensor | None,
+    leak: float,
+    distribution: torch.Tensor | None,
+    with_scores_gradient: bool,
+    with_weights_gradient: bool,
+    on_infeasible: str,
+    count_handle: int,
+) -> tuple[torch.Tensor, ...]:
+    dtype = arguments.arithmetic_dtype(scores)
+    batch = arguments.batch_size(scores, offsets)
+    width = torch.library.get_ctx().new_dynamic_size()
+    shape = [
+        (batch, count) if with_weights_gradient else (0,) for count in (arcs.shape[0], final_states.shape[0])
+    ]
+    return (
+        scores.new_empty((batch,), dtype=dtype),
+        scores.new_empty((*scores.shape[:-1], width) if with_scores_gradient else (0,), dtype=dtype),
+        scores.new_empty((1, width), dtype=torch.int64),
+        scores.new_empty(shape[0], dtype=torch.float64),
+        scores.new_empty(shape[1], dtype=torch.float64),
+        scores.new_empty((batch,), dtype=torch.int64),
+    )
+
+
+_NAME = register(
+    f"denominator(Tensor scores, Tensor? offsets, Tensor lengths, {SCHEMA}, Tensor? anchor, Tensor? gradient_out, "
+    "Tensor? layout, float leak, Tensor? distribution, "
+    "bool with_scores_gradient, bool with_weights_gradient, str on_infeasible, int count_handle) "
+    "-> (Tensor value, Tensor occupancies, "
+    "Tensor column_labels, Tensor arc_occupancies, Tensor final_occupancies, Tensor status)",
+    cpu=_forward,
+    fake=_forward_fake,
+)
+_COMMON = (
+    "Tensor grad_value, Tensor anchor, Tensor weights, Tensor? offsets, Tensor lengths, Tensor occupancies, "
+    "Tensor column_labels, Tensor status"
+)
+_SCORES_BACKWARD = register(
+    f"denominator_scores_backward({_COMMON}, SymInt[] size, SymInt[] stride) -> Tensor",
+    cpu=_scores_backward,
+    fake=_scores_backward_fake,
+)
+register(
+    f"denominator_scores_backward_into({_COMMON}, Tensor(a!) gradient) -> ()",
+    cpu=_scores_backward_into,
+    fake=lambda *_: None,
+)
+_WEIGHTS_BACKWARD = register(
+    "denominator_weights_backward(Tensor grad_value, Tensor anchor, Tensor weights, Tensor occupancies, "
+    "Tensor item_offsets, Tensor status) -> Tensor",
+    cpu=_weights_backward,
+    fake=_weights_backward_fake,
+)
+for _name in (_SCORES_BACKWARD, _WEIGHTS_BACKWARD):
+    refuse_derivative(
+        _name,
+        "the full sum over a shared automaton has no second derivative: pass an FsaBatch of one automaton an utterance",
+    )
+
+# Positions of the inputs that have a gradient.
+_SCORES, _WEIGHTS, _FINAL_WEIGHTS, _INPUTS = 0, 4, 7, 20
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    scores, offsets, lengths, *automata = inputs[:11]
+    anchor, gradient_out = inputs[11:13]
+    _, occupancies, columns, arc_occupancies, final_occupancies, status = output
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(
+        anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies, final_occupancies, status
+    )
+    ctx.leak = inputs[14]
+    ctx.gradient_out = gradient_out
+    ctx.size, ctx.stride = arguments.gradient_layout(scores)
+
+
+def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor | None) -> tuple[Any, ...]:
+    gradients: list[torch.Tensor | None] = [None] * _INPUTS
+    if grad_value is None:
+        return tuple(gradients)
+    (
+        anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies, final_occupancies, status
+    ) = ctx.saved_tensors  # fmt: skip
+    _, weights, arc_offsets, _, final_weights, final_offsets, _, _ = automata
+    ops = torch.ops.seqtrain
+    recorded = torch.is_grad_enabled() and ctx.gradient_out is None and list(anchor.shape) == list(ctx.size)
+    if recorded and ctx.leak == 0.0:
+        needed = [ctx.needs_input_grad[position] for position in (_SCORES, _WEIGHTS, _FINAL_WEIGHTS)]
+        found = ops.full_sum_gradient(
+            grad_value, anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies,
+            final_occupancies, status, needed[0], needed[1] or needed[2], ctx.size, ctx.stride,
+        )  # fmt: skip
+        for position, want, gradient in zip((_SCORES, _WEIGHTS, _FINAL_WEIGHTS), needed, found, strict=True):
+            gradients[position] = gradient if want else None
+        return tuple(gradients)
+    if ctx.needs_input_grad[_SCORES]:
+        common = (grad_value, anchor, weights, offsets, lengths, occupancies, columns, status)
+        if ctx.gradient_out is None:
+            gradients[_SCORES] = ops.denominator_scores_backward(*common, ctx.size, ctx.stride)
+        elif torch.is_grad_enabled():
+            raise DerivativeError(
+                "create_graph=True and gradient_out exclude each other: the gradient is overwritten"
+            )
+        else:
+            ops.denominator_scores_backward_into(*common, ctx.gradient_out)
+            arguments.mark_overwritten(ctx.gradient_out)
+            gradients[_SCORES] = ctx.gradient_out
+    if ctx.needs_input_grad[_WEIGHTS]:
+        gradients[_WEIGHTS] = ops.denominator_weights_backward(
+            grad_value, anchor, weights, arc_occupancies, arc_offsets, status
+        )
+    if ctx.needs_input_grad[_FINAL_WEIGHTS]:
+        gradients[_FINAL_WEIGHTS] = ops.denominator_weights_backward(
+            grad_value, anchor, final_weights, final_occupancies, final_offsets, status
+        )
+    return tuple(gradients)
+
+
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
+
+denominator = torch.ops.seqtrain.denominator

@@ -1,0 +1,95 @@
+"""Lattices as the operators take them: the flat tensors of a `seqtrain.lattice.Lattice`, in a fixed order.
+
+arcs (ΣA, 3), weights (ΣA,), arc_offsets (B + 1,), state_offsets (B + 1,), final_states (ΣF,), final_weights (ΣF,),
+final_offsets (B + 1,)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from seqtrain.errors import FsaError
+from seqtrain.ops import arguments
+
+__all__ = ["BAD_WEIGHT", "LARGEST_WEIGHT", "LATTICE_SCHEMA", "Lattices", "check_status", "check_weights"]
+
+BAD_WEIGHT = 1
+"""Status of an utterance whose weights hold NaN, +inf, or a number of `LARGEST_WEIGHT` and more."""
+
+LARGEST_WEIGHT = 1e12
+"""Weights must be below; what lies below its negative counts as -inf."""
+
+LATTICE_SCHEMA = (
+    "Tensor arcs, Tensor weights, Tensor arc_offsets, Tensor state_offsets, Tensor final_states, "
+    "Tensor final_weights, Tensor final_offsets"
+)
+
+
+class Lattices(NamedTuple):
+    """B lattices."""
+
+    arcs: torch.Tensor
+    weights: torch.Tensor
+    arc_offsets: torch.Tensor
+    state_offsets: torch.Tensor
+    final_states: torch.Tensor
+    final_weights: torch.Tensor
+    final_offsets: torch.Tensor
+
+    @property
+    def size(self) -> int:
+        """B."""
+        return self.arc_offsets.shape[0] - 1
+
+    def for_kernels(self) -> Lattices:
+        """The same in the types that the kernels read; the result must outlive `argument`."""
+        return Lattices(
+            self.arcs.to(torch.int32).contiguous(),
+            self.weights.detach().to(torch.float64).contiguous(),
+            arguments.int64(self.arc_offsets),
+            arguments.int64(self.state_offsets),
+            self.final_states.to(torch.int32).contiguous(),
+            self.final_weights.detach().to(torch.float64).contiguous(),
+            arguments.int64(self.final_offsets),
+        )
+
+    def argument(self) -> tuple[int, int, int, int, int, int, int, int]:
+        return (
+            self.size,
+            self.arcs.data_ptr(),
+            self.weights.data_ptr(),
+            self.arc_offsets.data_ptr(),
+            self.state_offsets.data_ptr(),
+            self.final_states.data_ptr(),
+            self.final_weights.data_ptr(),
+            self.final_offsets.data_ptr(),
+        )
+
+
+def refuse_weights(b: int) -> FsaError:
+    """The error for lattice b, whose weights no kernel can use."""
+    return FsaError(
+        f"weights of lattice {b} hold NaN, +inf or a number above {LARGEST_WEIGHT:g}; log weights must be below: did "
+        "training of the weights diverge?",
+        sequence=b,
+    )
+
+
+def check_status(status: torch.Tensor) -> None:
+    """Raises FsaError for the first utterance whose weights a kernel couldn't use."""
+    bad = (status == BAD_WEIGHT).nonzero()
+    if bad.numel():
+        raise refuse_weights(int(bad[0]))
+
+
+def check_weights(lattices: Lattices) -> None:
+    """Raises FsaError for the first utterance whose weights a kernel couldn't use."""
+    for weights, offsets in (
+        (lattices.weights, lattices.arc_offsets),
+        (lattices.final_weights, lattices.final_offsets),
+    ):
+        bad = (~(weights < LARGEST_WEIGHT)).nonzero()
+        if bad.numel():
+            raise refuse_weights(int(torch.searchsorted(offsets, int(bad[0]), right=True)) - 1)

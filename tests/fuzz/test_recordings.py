@@ -1,0 +1,13 @@
+"""Three seconds of the fuzz; `python -m tests.fuzz.recordings --seconds 60` runs it for longer."""
+
+from __future__ import annotations
+
+from tests.fuzz.recordings import fuzz
+
+
+def test_recordings() -> None:
+    outcomes = fuzz(3.0, seed=1)
+    for way in ("bytes", "bytes, recovered", "messages"):
+        assert outcomes[f"{way}: refused"] > 0
+    assert outcomes["bytes, recovered: accepted"] > 0
+    assert outcomes["messages: accepted"] > 0

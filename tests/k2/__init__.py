@@ -1,0 +1,1 @@
+"""Against k2 itself, in an environment of its own: see `run`."""
