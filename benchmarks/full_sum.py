@@ -4,6 +4,9 @@ The case is a numerator of hybrid training: 40 phones of 3 states with loops, on
 delivers posteriors for the labels in use alone, "reused" writes the dense gradient into memory that the caller keeps,
 "fresh" into new memory. The peer is the log-domain recursion that one writes by hand in torch: one logsumexp over
 (loop, forward) a frame for the whole batch, differentiated by autograd.
+
+"Hessian-vector" is a gradient with `create_graph` and its derivative in a direction; its column says what it costs
+beside the fresh dense gradient. Its error is that of the product, in double against the reference.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class Batch:
     def __init__(self) -> None:
         torch.manual_seed(1)
         self.scores = torch.randn(BATCH, FRAMES, LABELS).requires_grad_()
+        self.direction = torch.randn(BATCH, FRAMES, LABELS)
         self.lengths = torch.full((BATCH,), FRAMES)
         self.phones = torch.randint(0, LABELS // STATES_PER_PHONE, (BATCH, PHONES))
         self.fsa = st.fsa.hmm(
@@ -58,14 +62,22 @@ class Batch:
             alpha = torch.logaddexp(alpha + half, entered + half) + emissions[:, t]
         return torch.autograd.grad((alpha[:, -1] + half).sum(), self.scores)[0]
 
+    def hessian_vector(self) -> torch.Tensor:
+        """The derivative of the summed values' gradient in the direction of `self.direction`."""
+        value = st.full_sum(self.scores, self.lengths, self.fsa)
+        (gradient,) = torch.autograd.grad(value.sum(), self.scores, create_graph=True)
+        return torch.autograd.grad(gradient, self.scores, self.direction)[0]
+
     def errors(self) -> dict[str, float]:
         """Largest gradient error against the float64 reference, first utterance."""
+        single = [tensor[0].detach().double().numpy() for tensor in (self.scores, self.direction)]
+        product = reference.full_sum_tangents(single[0], self.fsa[0], tangent_scores=single[1]).scores
         exact = reference.full_sum_gradients(self.scores[0].detach().double().numpy(), self.fsa[0]).scores
         compact = self.compact()
         used = compact.labels[0] >= 0
         spread = torch.zeros(FRAMES, LABELS)
         spread.index_add_(1, compact.labels[0, used], compact.occupancies[0][:, used])
-        return {
+        found = {
             name: float(np.abs(gradient.detach().double().numpy() - exact).max())
             for name, gradient in (
                 ("seqtrain, compact", spread),
@@ -74,6 +86,8 @@ class Batch:
                 ("torch, by hand", self.by_hand()[0]),
             )
         }
+        difference = self.hessian_vector()[0].double().numpy() - product
+        return found | {"seqtrain, Hessian-vector": float(np.abs(difference).max())}
 
 
 def rows(threads: int, turns: int) -> list[dict[str, Any]]:
@@ -85,6 +99,7 @@ def rows(threads: int, turns: int) -> list[dict[str, Any]]:
         "seqtrain, compact": batch.compact,
         "seqtrain, reused": lambda: batch.dense(memory),
         "seqtrain, fresh": batch.dense,
+        "seqtrain, Hessian-vector": batch.hessian_vector,
         "torch, by hand": batch.by_hand,
     }
     times = cpu_times(contenders, turns)
@@ -94,6 +109,7 @@ def rows(threads: int, turns: int) -> list[dict[str, Any]]:
             "contender": name,
             "threads": threads,
             "CPU ms": median(times[name]),
+            "this / gradient": median_ratio(times[name], times["seqtrain, fresh"]),
             "torch / this": median_ratio(times["torch, by hand"], times[name]),
             "largest gradient error": errors[name],
             "peak MB": peak_growth(call),

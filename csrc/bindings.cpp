@@ -123,6 +123,31 @@ void bind_real(nb::module_& module, const char* suffix) {
 NB_MODULE(SEQTRAIN_MODULE, module) {
   bind_real<float>(module, "_float32");
   bind_real<double>(module, "_float64");
+  module.def(
+      "full_sum_tangents",
+      [](const TensorArgument& scores, const TensorArgument& tangent_scores, uintptr_t tangent_weights,
+         uintptr_t tangent_final_weights, int64_t batch, int64_t max_frames, uintptr_t lengths,
+         const GraphsArgument& automata, int64_t width, uintptr_t slope, uintptr_t occupancies, uintptr_t column_labels,
+         uintptr_t arc_occupancies, uintptr_t final_occupancies, uintptr_t status, int threads) {
+        const FullSumTangents problem{tensor(scores),
+                                      tensor(tangent_scores),
+                                      pointer<const double>(tangent_weights),
+                                      pointer<const double>(tangent_final_weights),
+                                      batch,
+                                      max_frames,
+                                      pointer<const int64_t>(lengths),
+                                      graphs(automata),
+                                      width,
+                                      pointer<double>(slope),
+                                      pointer<double>(occupancies),
+                                      pointer<int64_t>(column_labels),
+                                      pointer<double>(arc_occupancies),
+                                      pointer<double>(final_occupancies),
+                                      pointer<int64_t>(status),
+                                      threads};
+        nb::gil_scoped_release release;
+        full_sum_tangents(problem);
+      });
   module.def("best_path", [](const TensorArgument& scores, int64_t batch, int64_t max_frames, uintptr_t lengths,
                              const GraphsArgument& automata, uintptr_t value, uintptr_t labels, uintptr_t states,
                              uintptr_t arcs, uintptr_t status, int threads) {

@@ -16,12 +16,13 @@ import torch
 from seqtrain.errors import ArgumentError, DeviceError, DtypeError, InfeasibleError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch, stationary_distribution
 from seqtrain.fsa.k2 import as_automata
-from seqtrain.infeasible import NOT_HERE, InfeasibleCount, handle, report
+from seqtrain.infeasible import NO_COUNT, NOT_HERE, InfeasibleCount, handle, report
 from seqtrain.ops.automata import Automata
 from seqtrain.ops.best_path import best_path as best_path_op
 from seqtrain.ops.denominator import denominator as denominator_op
 from seqtrain.ops.denominator import lay_out
 from seqtrain.ops.full_sum import full_sum as full_sum_op
+from seqtrain.ops.full_sum_transforms import FullSum, FullSumGradient
 from seqtrain.ops.posteriors import posteriors as posteriors_op
 from seqtrain.scores import (
     Scores,
@@ -29,10 +30,12 @@ from seqtrain.scores import (
     check_gradient_out,
     check_policy,
     check_scores,
+    derivative_anchor,
     host_integers,
     split_scores,
 )
 from seqtrain.torch_versions import is_compiling
+from seqtrain.transforms import has_tangent, inside_transform
 
 __all__ = [
     "Alignment",
@@ -115,8 +118,25 @@ def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infe
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
     lengths = host_integers(lengths, "lengths", (batch,))
     automata, tags = _flat(fsa, batch)
-    check_derivative(values, automata[1], automata[4])
     return _Prepared(values, offsets, lengths, automata, tags)
+
+
+def _under_transforms(
+    p: _Prepared, on_infeasible: str, infeasible: InfeasibleCount | None
+) -> tuple[tuple[torch.Tensor | None, ...], tuple[torch.Tensor, torch.Tensor]] | None:
+    """Where a transform of torch.func or a tangent is at work: arguments of FullSum, and its value and status."""
+    scores, weights, final_weights = p.values, p.automata[1], p.automata[4]
+    if not inside_transform() and not any(map(has_tangent, (scores, weights, final_weights))):
+        return None
+    arcs, _, arc_offsets, final_states, _, *others = p.automata
+    inputs = (scores, weights, final_weights, p.offsets, p.lengths, arcs, arc_offsets, final_states, *others)
+    try:
+        found: tuple[torch.Tensor, torch.Tensor] = FullSum.apply(  # type: ignore[no-untyped-call]  # of torch
+            *inputs, on_infeasible, NO_COUNT if infeasible is None else infeasible.handle
+        )
+    except InfeasibleError as error:
+        raise error.with_tags(p.tags) from None
+    return inputs, found
 
 
 def _layout(fsa: Fsa, automata: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
@@ -155,7 +175,10 @@ def _sum(
     recording = torch.is_grad_enabled()
     with_scores = recording and p.values.requires_grad
     with_weights = recording and (weights.requires_grad or final_weights.requires_grad)
-    anchor = p.values[:0].clone() if with_scores or with_weights else None
+    anchor = None
+    if with_scores or with_weights:
+        # A leaky sum has no second derivative that would need the scores.
+        anchor = p.values[:0].clone() if leak != 0.0 else derivative_anchor(p.values, gradient_out)
     arguments = (p.values, p.offsets, p.lengths, *p.automata, anchor, gradient_out)
     rest = (with_scores, with_weights, on_infeasible, handle(infeasible))
     try:
@@ -205,10 +228,18 @@ def full_sum(
 
     Raises:
         InfeasibleError, LabelError, NonFiniteScoresError, ShapeError, DtypeError, DeviceError, ArgumentError.
-        DerivativeError: when the gradient is differentiated again.
+        DerivativeError: when the gradient is differentiated more than once, or at all in compiled code.
     """
     fsa = as_automata(fsa)
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    transformed = _under_transforms(p, on_infeasible, infeasible)
+    if transformed is not None:
+        if gradient_out is not None:
+            raise ArgumentError(
+                "gradient_out can't be used under torch.func or with forward-mode derivatives",
+                argument="gradient_out",
+            )
+        return transformed[1][0]
     return _sum(p, fsa, gradient_out=gradient_out, on_infeasible=on_infeasible, infeasible=infeasible)
 
 
@@ -251,6 +282,7 @@ def leaky_full_sum(
     if not 0.0 <= leak < float("inf"):
         raise ArgumentError(f"leak must be a finite number >= 0, got {leak}", argument="leak")
     p = _prepare(scores, lengths, shared, on_infeasible)
+    check_derivative(p.values, p.automata[1], p.automata[4])
     target = stationary_distribution(shared) if distribution is None else distribution.detach()
     if tuple(target.shape) != (shared.num_states,):
         raise ShapeError(
@@ -279,6 +311,7 @@ def compact_posteriors(
     """
     fsa = as_automata(fsa)
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    check_derivative(p.values, p.automata[1], p.automata[4])
     arguments = (p.values.detach(), p.offsets, p.lengths, *(t.detach() for t in p.automata), None, None)
     rest = (True, False, on_infeasible, NOT_HERE)
     try:
@@ -306,19 +339,27 @@ def posteriors(
 ) -> torch.Tensor:
     """Probability of each label at each frame, given the automaton.
 
-    Arguments and errors are those of `full_sum`; a derivative raises DerivativeError.
+    Arguments and errors are those of `full_sum`. Their first derivative, to scores and weights, is a second one of
+    `full_sum`; they have no other.
 
     Returns:
         Like the scores, (B, T, V) or packed (ΣT, V), in their dtype: each frame of an utterance sums to 1; zero past
         its end and where it has no path.
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    transformed = _under_transforms(p, on_infeasible, infeasible)
+    if transformed is not None:
+        inputs, (value, status) = transformed
+        dense: torch.Tensor
+        dense, *_ = FullSumGradient.apply(  # type: ignore[no-untyped-call]  # of torch
+            torch.ones_like(value), *inputs, status
+        )
+        return dense
     arguments = (p.values, p.offsets, p.lengths, *p.automata, on_infeasible, handle(infeasible))
     if is_compiling():
         compiled: torch.Tensor = posteriors_op(*arguments)[0]
         return compiled
     try:
-        dense: torch.Tensor
         dense, _, status = posteriors_op(*arguments)
     except InfeasibleError as error:
         raise error.with_tags(p.tags) from None
@@ -341,6 +382,7 @@ def best_path(
     Where an utterance has no path, labels, states and arcs are -1, and the score is 0 ("mask") or -inf ("inf").
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    check_derivative(p.values, p.automata[1], p.automata[4])
     longest = int(lengths.max()) if p.offsets is not None and lengths.numel() else 0
     max_frames = p.values.shape[1] if p.offsets is None else longest
     arguments = (p.values, p.offsets, p.lengths, *p.automata, max_frames, on_infeasible, handle(infeasible))

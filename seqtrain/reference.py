@@ -23,6 +23,19 @@ The probability of arc a at frame t, given that one of the paths is taken, and a
     ∂L/∂w(a)     = Σ_t ξ(t, a)                                  (expected count of the arc)
     ∂L/∂f(s)     = exp( α(T, s) + f(s) - L )
 
+Second derivatives (the expectation semiring: Li & Eisner 2009, "First- and second-order expectation semirings"), in the
+direction of tangents ẋ, ẇ, ḟ. A path has the tangent τ(π) = Σ_t [ ẇ(a_t) + ẋ(t, l(a_t)) ] + ḟ(q), and each derivative
+is a mean over paths, each taken with its probability. ȧ and ḃ are the tangents of α and β, means of τ over the part of
+the path before and behind; with τ(t, a) = ẇ(a) + ẋ(t, l):
+
+    ȧ(t+1, q) = Σ over arcs a = (p → q, l):  exp( α(t, p) + w(a) + x(t, l) - α(t+1, q) ) · [ ȧ(t, p) + τ(t, a) ]
+    ḃ(t, p)   = Σ over arcs a = (p → q, l):  exp( w(a) + x(t, l) + β(t+1, q) - β(t, p) ) · [ τ(t, a) + ḃ(t+1, q) ]
+    L̇         = Σ_s exp( α(T, s) + f(s) - L ) · [ ȧ(T, s) + ḟ(s) ]
+    ξ̇(t, a)   = ξ(t, a) · [ ȧ(t, p) + τ(t, a) + ḃ(t+1, q) - L̇ ]
+
+The Hessian times the tangents are the sums of ξ̇ that the first derivatives are of ξ; it is the covariance of the counts
+of labels at frames, arcs and final states.
+
 Best path (Viterbi 1967): max instead of ⊕. Among equal scores the arc of the lowest number into a state wins,
 at each step; among equally good final states the one of the lowest number.
 
@@ -83,6 +96,7 @@ __all__ = [
     "CtcLoss",
     "ExpectedRisk",
     "FullSumGradients",
+    "FullSumTangents",
     "LatticeGradients",
     "Path",
     "best_path",
@@ -92,6 +106,7 @@ __all__ = [
     "expected_risk",
     "full_sum",
     "full_sum_gradients",
+    "full_sum_tangents",
     "lattice_total_score",
     "leaky_full_sum_gradients",
     "posteriors",
@@ -130,6 +145,17 @@ class FullSumGradients:
     order."""
 
     score: float
+    scores: Array
+    weights: Array
+    final_weights: Array
+
+
+@dataclass(frozen=True)
+class FullSumTangents:
+    """`slope` of L in a direction, and the Hessian times that direction: `scores` (T, V), `weights` (A,),
+    `final_weights` (F,)."""
+
+    slope: float
     scores: Array
     weights: Array
     final_weights: Array
@@ -287,6 +313,60 @@ def full_sum_gradients(scores: ArrayLike, fsa: Fsa) -> FullSumGradients:
             to_weights += xi
         to_final = np.exp(alpha[-1, g.final_states] + g.final_weights - total)
     return FullSumGradients(score=total, scores=to_scores, weights=to_weights, final_weights=to_final)
+
+
+def full_sum_tangents(
+    scores: ArrayLike,
+    fsa: Fsa,
+    *,
+    tangent_scores: ArrayLike | None = None,
+    tangent_weights: ArrayLike | None = None,
+    tangent_final_weights: ArrayLike | None = None,
+) -> FullSumTangents:
+    """Slope of L in the direction of the tangents, and the Hessian-vector product with it.
+
+    Args:
+        scores, fsa: as in `enumerate_paths`, which also says what is raised.
+        tangent_scores: (T, V), zero unless given.
+        tangent_weights: (A,), likewise.
+        tangent_final_weights: (F,), likewise.
+    """
+    x, g = _prepared(scores, fsa)
+    frames = x.shape[0]
+    x_dot = np.zeros_like(x) if tangent_scores is None else np.asarray(tangent_scores, np.float64)
+    w_dot = np.zeros_like(g.weight) if tangent_weights is None else np.asarray(tangent_weights, np.float64)
+    f_dot = np.zeros(g.num_states)
+    if tangent_final_weights is not None:
+        f_dot[g.final_states] = np.asarray(tangent_final_weights, np.float64)
+    alpha, beta = _forward(x, g), _backward(x, g)
+    total = float(np.logaddexp.reduce(alpha[-1] + g.final))
+    to_scores, to_weights = np.zeros_like(x), np.zeros_like(g.weight)
+    if total == -np.inf:
+        return FullSumTangents(0.0, to_scores, to_weights, np.zeros_like(g.final_weights))
+
+    def share(part: Array, whole: Array) -> Array:
+        """exp(part - whole), 0 where both are -inf."""
+        return np.exp(part - np.where(whole > -np.inf, whole, 0.0))
+
+    a_dot, b_dot = np.zeros_like(alpha), np.zeros_like(beta)
+    b_dot[-1] = f_dot
+    for t in range(frames):
+        part = alpha[t, g.source] + g.weight + x[t, g.label]
+        mean = a_dot[t, g.source] + w_dot + x_dot[t, g.label]
+        np.add.at(a_dot[t + 1], g.destination, share(part, alpha[t + 1, g.destination]) * mean)
+    for t in reversed(range(frames)):
+        part = g.weight + x[t, g.label] + beta[t + 1, g.destination]
+        mean = w_dot + x_dot[t, g.label] + b_dot[t + 1, g.destination]
+        np.add.at(b_dot[t], g.source, share(part, beta[t, g.source]) * mean)
+    ending = np.exp(alpha[-1] + g.final - total)
+    slope = float(ending @ (a_dot[-1] + f_dot))
+    for t in range(frames):
+        xi = np.exp(alpha[t, g.source] + g.weight + x[t, g.label] + beta[t + 1, g.destination] - total)
+        xi *= a_dot[t, g.source] + w_dot + x_dot[t, g.label] + b_dot[t + 1, g.destination] - slope
+        np.add.at(to_scores[t], g.label, xi)
+        to_weights += xi
+    finals = (ending * (a_dot[-1] + f_dot - slope))[g.final_states]
+    return FullSumTangents(slope, to_scores, to_weights, finals)
 
 
 def _useful_states(g: _Automaton) -> NDArray[np.bool_]:

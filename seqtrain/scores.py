@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 
 from seqtrain.errors import ArgumentError, DerivativeError, DeviceError, DtypeError, ShapeError
-from seqtrain.torch_versions import is_compiling, is_transformed, storage_address
+from seqtrain.torch_versions import is_compiling, storage_address
+from seqtrain.transforms import has_tangent, is_mapped, is_transformed
 
 __all__ = [
     "FLOATS",
@@ -18,6 +19,7 @@ __all__ = [
     "check_gradient_out",
     "check_policy",
     "check_scores",
+    "derivative_anchor",
     "host_integers",
     "split_scores",
 ]
@@ -84,26 +86,41 @@ def check_scores(values: torch.Tensor, offsets: torch.Tensor | None) -> None:
 
 
 def check_derivative(*tensors: torch.Tensor) -> None:
-    """Raises DerivativeError in forward mode and inside of torch.func's transforms.
+    """Raises DerivativeError in forward mode and inside of torch.func's transforms, for what has no part in either.
 
-    The operators have reverse derivatives alone. Without this, a tangent would silently be lost.
+    Without this, a tangent would silently be lost.
     """
-    if is_compiling():
-        return
     for tensor in tensors:
+        if is_mapped(tensor):
+            raise DerivativeError(
+                "torch.func.vmap doesn't reach this operator: make the mapped axis a part of the batch"
+            )
         if is_transformed(tensor):
             raise DerivativeError(
-                "torch.func's derivatives don't reach the operators: use torch.autograd (backward, grad)"
+                "torch.func's derivatives don't reach this operator: use torch.autograd (backward, grad)"
             )
-        dual = torch.autograd.forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]  # torch has no types here
-        if dual.tangent is not None:
+        if has_tangent(tensor):
             raise DerivativeError("there is no forward-mode derivative: use torch.autograd (backward, grad)")
+
+
+def derivative_anchor(values: torch.Tensor, gradient_out: torch.Tensor | None) -> torch.Tensor:
+    """What ties a gradient to the scores: they themselves where it can be differentiated again.
+
+    Compiled code has no second derivative, and neither has a gradient that is written over: there it's an empty part of
+    the scores, which keeps no memory alive.
+    """
+    return values[:0].clone() if torch.compiler.is_compiling() or gradient_out is not None else values
 
 
 def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> torch.Tensor:
     """The tensor in host memory; raises where it isn't an integer one of the shape (None: any size)."""
     if not isinstance(tensor, torch.Tensor):
         raise DtypeError(f"{argument} must be a torch.Tensor, got {type(tensor).__name__}", argument=argument)
+    if is_mapped(tensor):
+        raise ArgumentError(
+            f"{argument} can't be mapped by torch.func.vmap: only scores and weights can, the rest is one for all",
+            argument=argument,
+        )
     if tensor.dtype not in INTEGERS:
         raise DtypeError(f"{argument} must be an integer tensor, got {tensor.dtype}", argument=argument)
     fits = tensor.dim() == len(shape) and all(

@@ -16,7 +16,6 @@ __all__ = [
     "HAS_COMPILER",
     "increment_version",
     "is_compiling",
-    "is_transformed",
     "register_autograd",
     "register_fake",
 ]
@@ -50,14 +49,6 @@ def storage_address(tensor: torch.Tensor) -> int:
     """Where the memory begins that the tensor is a view of."""
     storage: Any = getattr(tensor, "untyped_storage", None) or tensor.storage
     return int(storage().data_ptr())
-
-
-_is_gradtracking: Any = getattr(getattr(torch._C, "_functorch", None), "is_gradtrackingtensor", None)
-
-
-def is_transformed(tensor: torch.Tensor) -> bool:
-    """Whether the tensor stands inside of a derivative of torch.func."""
-    return _is_gradtracking is not None and bool(_is_gradtracking(tensor))
 
 
 def register_fake(name: str, fake: Callable[..., Any], *, library: Any) -> None:

@@ -108,6 +108,25 @@ struct Scatter {
   int threads;
 };
 
+// Derivative of the full sum and of its gradient in the direction of the tangents.
+struct FullSumTangents {
+  Tensor scores;
+  Tensor tangent_scores;                // like the scores; data null: zero
+  const double* tangent_weights;        // (ΣA,), or null: zero
+  const double* tangent_final_weights;  // (ΣF,), or null: zero
+  int64_t batch, max_frames;
+  const int64_t* lengths;
+  Graphs graphs;
+  int64_t width;
+  double* slope;              // (B,)
+  double* occupancies;        // tangents, laid out as in FullSum; or null
+  int64_t* column_labels;     // (G, width)
+  double* arc_occupancies;    // tangents, as in FullSum; or null
+  double* final_occupancies;  // likewise
+  int64_t* status;
+  int threads;
+};
+
 struct BestPath {
   Tensor scores;
   int64_t batch, max_frames;
@@ -167,6 +186,7 @@ void denominator(const Denominator<Real>& problem);
 std::vector<int32_t> lay_out_denominator(const Graphs& graphs);
 template <class Real>
 void scatter_occupancies(const Scatter<Real>& problem);
+void full_sum_tangents(const FullSumTangents& problem);
 void best_path(const BestPath& problem);
 void lattice_risk(const LatticeRisk& problem);
 

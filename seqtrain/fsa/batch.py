@@ -15,6 +15,7 @@ from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.min_length import min_length
 from seqtrain.fsa.rasr import local_structure
 from seqtrain.fsa.validate import check_automata, check_weights
+from seqtrain.transforms import is_transformed, outside_transforms
 
 __all__ = ["FsaBatch"]
 
@@ -285,12 +286,24 @@ class FsaBatch:
     def device(self) -> torch.device:
         return self.weights.device
 
-    def to(self, device: torch.device | str) -> FsaBatch:
-        """The batch with all tensors on `device`; the batch itself if they are there already."""
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> FsaBatch:
+        """The batch with all tensors on `device`; the batch itself if they are there already.
+
+        With `non_blocking`, copies from pinned memory (`pin_memory`) go on beside the host's work, as `Tensor.to` says.
+        """
         target = torch.device(device)
         if self.device == target:
             return self
-        parts = {name: tensor.to(target) for name, tensor in self._parts().items()}
+        parts = {name: tensor.to(target, non_blocking=non_blocking) for name, tensor in self._parts().items()}
+        return FsaBatch._from_checked(parts, self.tags)
+
+    def pin_memory(self) -> FsaBatch:
+        """A copy in page-locked host memory; a DataLoader with `pin_memory=True` calls this.
+
+        Raises:
+            RuntimeError: torch finds no accelerator to pin memory for.
+        """
+        parts = {name: tensor.pin_memory() for name, tensor in self._parts().items()}
         return FsaBatch._from_checked(parts, self.tags)
 
     def with_weights(self, weights: Floats, final_weights: Floats | None = None) -> FsaBatch:
@@ -313,10 +326,18 @@ class FsaBatch:
                     f"{name} are on {tensor.device}, the automata on {self.device}", argument=name
                 )
         finals = match_dtype(finals, weight, argument="final_weights")
+        with outside_transforms():
+            self._check_weights(weight, finals)
+        parts = self._parts() | {"weights": weight, "final_weights": finals}
+        return FsaBatch._from_checked(parts, self.tags, self.derived)
+
+    def _check_weights(self, weights: torch.Tensor, final_weights: torch.Tensor) -> None:
         for values, offsets, states in (
-            (weight, self.arc_offsets, None),
-            (finals, self.final_offsets, self.final_states.cpu().numpy()),
+            (weights, self.arc_offsets, None),
+            (final_weights, self.final_offsets, self.final_states.cpu().numpy()),
         ):
+            if is_transformed(values):
+                continue  # under torch.func there's nothing to look at; the operators check weights themselves
             check_weights(
                 values.detach().cpu().numpy(),
                 offsets.cpu().numpy(),
@@ -324,8 +345,6 @@ class FsaBatch:
                 tags=self.tags,
                 single=False,
             )
-        parts = self._parts() | {"weights": weight, "final_weights": finals}
-        return FsaBatch._from_checked(parts, self.tags, self.derived)
 
     def with_tags(self, tags: Sequence[str] | None) -> FsaBatch:
         """The same automata, named for error messages.

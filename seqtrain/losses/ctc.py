@@ -18,6 +18,7 @@ from seqtrain.errors import ArgumentError, DtypeError, InfeasibleError, LabelErr
 from seqtrain.fsa import FsaBatch, ctc, rna
 from seqtrain.functional import full_sum
 from seqtrain.infeasible import InfeasibleCount, handle, report
+from seqtrain.losses import ctc_second_derivative  # noqa: F401  # registers it
 from seqtrain.losses.frames import widened
 from seqtrain.losses.reduction import check_reduction, reduce
 from seqtrain.losses.viterbi import viterbi_loss
@@ -29,10 +30,12 @@ from seqtrain.scores import (
     check_gradient_out,
     check_policy,
     check_scores,
+    derivative_anchor,
     host_integers,
     split_scores,
 )
 from seqtrain.torch_versions import is_compiling
+from seqtrain.transforms import has_tangent, inside_transform, outside_transforms, plain
 
 __all__ = ["CTCLoss", "check_paths", "ctc_automata", "ctc_loss"]
 
@@ -134,14 +137,16 @@ def ctc_loss(
 
     Raises:
         InfeasibleError, LabelError (blank or a label ≥ V in the targets), NonFiniteScoresError, ShapeError,
-        DtypeError, DeviceError, ArgumentError. DerivativeError: when the gradient is differentiated again.
+        DtypeError, DeviceError, ArgumentError. DerivativeError: when the gradient is differentiated more than once, or
+        at all in compiled code.
     """
     values, offsets = split_scores(scores)
     check_scores(values, offsets)
-    check_derivative(values)
     check_policy(on_infeasible)
     check_reduction(reduction)
-    check_gradient_out(gradient_out, values)
+    transformed = inside_transform() or has_tangent(values)
+    if not transformed:
+        check_gradient_out(gradient_out, values)
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
     lengths = host_integers(lengths, "lengths", (batch,))
     target_lengths = host_integers(target_lengths, "target_lengths", (batch,))
@@ -156,18 +161,23 @@ def ctc_loss(
         )  # fmt: skip
     if tags is not None and len(tags) != batch:
         raise ShapeError(f"tags must name {batch} utterances, got {len(tags)}", argument="tags")
-    if paths == "best" or not label_loop:
+    if paths == "best" or not label_loop or transformed:
         if gradient_out is not None:
             raise ArgumentError(
-                "gradient_out serves the sum over all paths with label loops alone", argument="gradient_out"
+                "gradient_out serves the sum over all paths with label loops alone, and no transform of torch.func",
+                argument="gradient_out",
             )
-        graphs = ctc_automata(
-            values.shape[-1], targets, target_lengths, blank=blank, label_loop=label_loop, tags=tags
-        )
+        if paths == "best":
+            check_derivative(values)
+        with outside_transforms():
+            graphs = ctc_automata(
+                values.shape[-1], plain(targets), plain(target_lengths), blank=blank, label_loop=label_loop,
+                tags=tags,
+            )  # fmt: skip
         losses = _over_automata(scores, lengths, graphs, normalize, paths, on_infeasible, infeasible)
         return reduce(losses, reduction, lengths=lengths, target_lengths=target_lengths)
     with_gradient = torch.is_grad_enabled() and values.requires_grad
-    anchor = values[:0].clone() if with_gradient else None
+    anchor = derivative_anchor(values, gradient_out) if with_gradient else None
     arguments = (
         values, offsets, targets, lengths, target_lengths, anchor, gradient_out, blank, normalize, with_gradient,
         on_infeasible, handle(infeasible),

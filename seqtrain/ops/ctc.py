@@ -3,8 +3,9 @@
     ctc_loss(scores (B, T, V) | (ΣT, V), offsets (B + 1,) | None, targets (B, U), lengths (B,), target_lengths (B,), …)
         → loss (B,), occupancies (B, T, 1 + U), normalizer (B, T, 2), status (B,)
 
-`anchor` is an empty tensor cut from the scores: it ties the gradient to them, so that a second derivative is refused
-instead of being silently zero, without keeping the scores alive where the gradient doesn't need them.
+`anchor` ties the gradient to the scores, so that a second derivative can't be silently zero. It is the scores
+themselves, or an empty tensor cut from them, which keeps nothing alive: then the second derivative is refused. What it
+is otherwise, `seqtrain.losses.ctc_second_derivative` says.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from seqtrain.errors import DerivativeError, LabelError, ShapeError
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.kernels import KERNELS
-from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.ops.library import LIBRARY, register
 from seqtrain.torch_versions import register_autograd
 
 __all__ = ["ctc_loss"]
@@ -235,7 +236,7 @@ _NAME = register(
     cpu=_forward,
     fake=_forward_fake,
 )
-_BACKWARD_NAME = register(
+register(
     f"ctc_loss_backward(Tensor grad_loss, Tensor scores, {_COMMON}, SymInt[] size, SymInt[] stride) -> Tensor",
     cpu=_backward,
     fake=_backward_fake,
@@ -244,10 +245,6 @@ register(
     f"ctc_loss_backward_into(Tensor grad_loss, Tensor scores, {_COMMON}, Tensor(a!) gradient) -> ()",
     cpu=_backward_into,
     fake=lambda *_: None,
-)
-refuse_derivative(
-    _BACKWARD_NAME,
-    "ctc_loss has no second derivative; compute it with full_sum over fsa.ctc once that has one",
 )
 
 

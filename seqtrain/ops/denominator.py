@@ -190,14 +190,14 @@ _SCORES, _WEIGHTS, _FINAL_WEIGHTS, _INPUTS = 0, 4, 7, 20
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    scores, offsets, lengths, _, weights, arc_offsets, _, final_weights, final_offsets = inputs[:9]
+    scores, offsets, lengths, *automata = inputs[:11]
     anchor, gradient_out = inputs[11:13]
     _, occupancies, columns, arc_occupancies, final_occupancies, status = output
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(
-        anchor, offsets, lengths, weights, arc_offsets, final_weights, final_offsets,
-        occupancies, columns, arc_occupancies, final_occupancies, status,
-    )  # fmt: skip
+        anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies, final_occupancies, status
+    )
+    ctx.leak = inputs[14]
     ctx.gradient_out = gradient_out
     ctx.size, ctx.stride = arguments.gradient_layout(scores)
 
@@ -207,10 +207,20 @@ def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor |
     if grad_value is None:
         return tuple(gradients)
     (
-        anchor, offsets, lengths, weights, arc_offsets, final_weights, final_offsets,
-        occupancies, columns, arc_occupancies, final_occupancies, status,
+        anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies, final_occupancies, status
     ) = ctx.saved_tensors  # fmt: skip
+    _, weights, arc_offsets, _, final_weights, final_offsets, _, _ = automata
     ops = torch.ops.seqtrain
+    recorded = torch.is_grad_enabled() and ctx.gradient_out is None and list(anchor.shape) == list(ctx.size)
+    if recorded and ctx.leak == 0.0:
+        needed = [ctx.needs_input_grad[position] for position in (_SCORES, _WEIGHTS, _FINAL_WEIGHTS)]
+        found = ops.full_sum_gradient(
+            grad_value, anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies,
+            final_occupancies, status, needed[0], needed[1] or needed[2], ctx.size, ctx.stride,
+        )  # fmt: skip
+        for position, want, gradient in zip((_SCORES, _WEIGHTS, _FINAL_WEIGHTS), needed, found, strict=True):
+            gradients[position] = gradient if want else None
+        return tuple(gradients)
     if ctx.needs_input_grad[_SCORES]:
         common = (grad_value, anchor, weights, offsets, lengths, occupancies, columns, status)
         if ctx.gradient_out is None:

@@ -5,7 +5,8 @@
           final_occupancies (ΣF,) | (B, F), status (B,)
 
 K is the largest number of distinct labels of a graph; column k of graph g belongs to label column_labels[g, k], -1
-past the last. `anchor` is explained in `seqtrain.ops.ctc`.
+past the last. `anchor` ties the gradient to the scores: the scores themselves where it may be differentiated again
+(`seqtrain.ops.full_sum_gradient`), else an empty tensor cut from them, as `seqtrain.ops.ctc` explains.
 """
 
 from __future__ import annotations
@@ -276,21 +277,20 @@ _WEIGHTS_BACKWARD = register(
     fake=_weights_backward_fake,
 )
 for _name in (_SCORES_BACKWARD, _WEIGHTS_BACKWARD):
-    refuse_derivative(_name, "full_sum has no second derivative yet")
+    refuse_derivative(_name, "full_sum has no second derivative without its scores: pass them as `anchor`")
 
 # Positions of the inputs that have a gradient.
 _SCORES, _WEIGHTS, _FINAL_WEIGHTS, _INPUTS = 0, 4, 7, 17
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    scores, offsets, lengths, _, weights, arc_offsets, _, final_weights, final_offsets = inputs[:9]
+    scores, offsets, lengths, *automata = inputs[:11]
     anchor, gradient_out = inputs[11:13]
     _, occupancies, columns, arc_occupancies, final_occupancies, status = output
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(
-        anchor, offsets, lengths, weights, arc_offsets, final_weights, final_offsets,
-        occupancies, columns, arc_occupancies, final_occupancies, status,
-    )  # fmt: skip
+        anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies, final_occupancies, status
+    )
     ctx.gradient_out = gradient_out
     ctx.size, ctx.stride = arguments.gradient_layout(scores)
 
@@ -300,10 +300,19 @@ def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor |
     if grad_value is None:
         return tuple(gradients)
     (
-        anchor, offsets, lengths, weights, arc_offsets, final_weights, final_offsets,
-        occupancies, columns, arc_occupancies, final_occupancies, status,
+        anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies, final_occupancies, status
     ) = ctx.saved_tensors  # fmt: skip
+    _, weights, arc_offsets, _, final_weights, final_offsets, _, _ = automata
     ops = torch.ops.seqtrain
+    needed = [ctx.needs_input_grad[position] for position in (_SCORES, _WEIGHTS, _FINAL_WEIGHTS)]
+    if torch.is_grad_enabled() and ctx.gradient_out is None and list(anchor.shape) == list(ctx.size):
+        found = ops.full_sum_gradient(
+            grad_value, anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies,
+            final_occupancies, status, needed[0], needed[1] or needed[2], ctx.size, ctx.stride,
+        )  # fmt: skip
+        for position, want, gradient in zip((_SCORES, _WEIGHTS, _FINAL_WEIGHTS), needed, found, strict=True):
+            gradients[position] = gradient if want else None
+        return tuple(gradients)
     if ctx.needs_input_grad[_SCORES]:
         common = (grad_value, anchor, weights, offsets, lengths, occupancies, columns, status)
         if ctx.gradient_out is None:

@@ -1,4 +1,4 @@
-"""Dense occupancies of labels as an operator: what `full_sum` computes, without a gradient of its own.
+"""Dense occupancies of labels as an operator: the gradient of `full_sum`, whose own is therefore a second derivative.
 
 posteriors(scores (B, T, V) | (ΣT, V), offsets (B + 1,) | None, lengths (B,), <automata>, …)
     → posteriors like scores, value (B,), status (B,)
@@ -6,13 +6,18 @@ posteriors(scores (B, T, V) | (ΣT, V), offsets (B + 1,) | None, lengths (B,), <
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
+from seqtrain.errors import DerivativeError
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA
 from seqtrain.ops.full_sum import _forward as full_sum_forward
 from seqtrain.ops.full_sum import _scores_backward as scatter
-from seqtrain.ops.library import refuse_derivative, register
+from seqtrain.ops.full_sum_gradient import second_derivative
+from seqtrain.ops.library import LIBRARY, register
+from seqtrain.torch_versions import register_autograd
 
 __all__ = ["posteriors"]
 
@@ -74,6 +79,37 @@ _NAME = register(
     cpu=_forward,
     fake=_fake,
 )
-refuse_derivative(_NAME, "posteriors has no derivative yet: it would be a second derivative of full_sum")
+
+# Positions of the inputs that have a gradient.
+_SCORES, _WEIGHTS, _FINAL_WEIGHTS, _INPUTS = 0, 4, 7, 13
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[:11], output[2])
+
+
+def _differentiate(
+    ctx: Any, tangent: torch.Tensor | None, grad_value: torch.Tensor | None, _: torch.Tensor | None
+) -> tuple[Any, ...]:
+    if grad_value is not None:
+        raise DerivativeError("the value that posteriors returns beside them has no derivative: use full_sum")
+    gradients: list[torch.Tensor | None] = [None] * _INPUTS
+    if tangent is None:
+        return tuple(gradients)
+    *inputs, status = ctx.saved_tensors
+    needed = ctx.needs_input_grad
+    ones = tangent.new_ones(status.shape, dtype=torch.float64)
+    _, *products = second_derivative(
+        ones, tuple(inputs), (tangent, None, None), status,
+        needed[_SCORES], needed[_WEIGHTS] or needed[_FINAL_WEIGHTS],
+    )  # fmt: skip
+    for position, product in zip((_SCORES, _WEIGHTS, _FINAL_WEIGHTS), products, strict=True):
+        if needed[position]:
+            gradients[position] = product
+    return tuple(gradients)
+
+
+register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
 
 posteriors = torch.ops.seqtrain.posteriors

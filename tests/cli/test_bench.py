@@ -28,6 +28,10 @@ def test_full_sum_prints_a_row_for_each_contender() -> None:
     )  # fmt: skip
     table = json.loads(done.stdout)
     rows = {row["contender"]: row for row in table["rows"]}
-    assert set(rows) == {"seqtrain, compact", "seqtrain, reused", "seqtrain, fresh", "torch, by hand"}
+    assert set(rows) == {
+        "seqtrain, compact", "seqtrain, reused", "seqtrain, fresh", "seqtrain, Hessian-vector", "torch, by hand",
+    }  # fmt: skip
     assert rows["seqtrain, fresh"]["largest gradient error"] < 5e-6
+    assert rows["seqtrain, Hessian-vector"]["largest gradient error"] < 5e-6
+    assert rows["seqtrain, Hessian-vector"]["this / gradient"] > 1
     assert table["machine"]["processor"]

@@ -132,6 +132,24 @@ def test_gradients_of_full_sum(form: int, shared: bool) -> None:
     check(operator, (weight, anchor, graphs[4], finals, graphs[5], status), _NO_GRADIENT)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_second_derivative_of_full_sum(form: int, shared: bool) -> None:
+    batch = full(random_topology("ctc", 2, batch=1 if shared else 3))
+    values, offsets = forms(batch)[form]
+    graphs = tensors(batch.automata)
+    inputs = (values, offsets, batch.lengths, *graphs)
+    value, *found, status = torch.ops.seqtrain.full_sum(
+        *inputs, values[:0].clone(), None, True, True, "raise", -1
+    )
+    weight = torch.ones_like(value).requires_grad_()
+    layout = (list(values.shape), list(values.stride()))
+    arguments = (weight, values.detach().requires_grad_(), *inputs[1:], *found, status, True, True, *layout)
+    check(torch.ops.seqtrain.full_sum_gradient.default, arguments, _ALL)
+    tangents = (torch.ones_like(values), torch.ones_like(graphs[1]), None)
+    arguments = (weight.detach(), *inputs, *tangents, status, True, True, *layout)
+    check(torch.ops.seqtrain.full_sum_tangents.default, arguments, _NO_GRADIENT)
+
+
 @pytest.mark.parametrize("leak", [0.0, 0.1])
 @pytest.mark.parametrize("with_gradient", [False, True])
 def test_denominator(form: int, with_gradient: bool, leak: float) -> None:
@@ -210,6 +228,8 @@ def test_every_operator_is_checked_here() -> None:
         "denominator_scores_backward_into",
         "denominator_weights_backward",
         "full_sum",
+        "full_sum_gradient",
+        "full_sum_tangents",
         "full_sum_scores_backward",
         "full_sum_scores_backward_into",
         "full_sum_weights_backward",

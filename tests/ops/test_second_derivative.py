@@ -1,4 +1,4 @@
-"""A second derivative raises `DerivativeError`: it is never silently zero."""
+"""Second derivatives are there, and what has none raises `DerivativeError`: none is silently zero."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import torch
 import seqtrain as st
 from seqtrain.errors import DerivativeError
 from tests.ops.examples import random_ctc_batch, random_topology
-
-# Torch loads its forward-mode rules with what torch itself has deprecated.
-forward_rules = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -26,7 +23,10 @@ def functions() -> dict[str, tuple[Function, torch.Tensor]]:
         "ctc": (lambda x: st.ctc_loss(x, *rest).sum(), scores),
         "normalized ctc": (lambda x: st.ctc_loss(x, *rest, normalize=True).sum(), scores),
         "full sum": (lambda x: st.full_sum(x, lengths, graphs).sum(), other),
-        "arc weights": (lambda w: st.full_sum(other, lengths, graphs.with_weights(w)).sum(), weights),
+        "arc weights": (
+            lambda w: st.full_sum(other.to(w.dtype), lengths, graphs.with_weights(w)).sum(),
+            weights,
+        ),
     }
 
 
@@ -35,63 +35,49 @@ def function(request: pytest.FixtureRequest) -> tuple[Function, torch.Tensor]:
     return functions()[request.param]
 
 
-def test_differentiating_the_gradient(function: tuple[Function, torch.Tensor]) -> None:
+def test_second_derivatives_are_not_zero(function: tuple[Function, torch.Tensor]) -> None:
+    """Against a difference of gradients, which also is the curvature of the loss along a line."""
     f, scores = function
-    leaf = scores.requires_grad_()
+    leaf = scores.double().requires_grad_()
+    direction = torch.linspace(-1, 1, leaf.numel(), dtype=torch.float64).view(leaf.shape)
     (gradient,) = torch.autograd.grad(f(leaf), leaf, create_graph=True)
-    assert gradient.requires_grad
-    with pytest.raises(DerivativeError, match="no second derivative"):
-        torch.autograd.grad(gradient.sum(), leaf)
+    (product,) = torch.autograd.grad((gradient * direction).sum(), leaf)
+    moved = [(leaf + step * direction).detach().requires_grad_() for step in (-1e-5, 1e-5)]
+    before, after = (torch.autograd.grad(f(point), point)[0] for point in moved)
+    assert product.abs().max() > 1e-3
+    torch.testing.assert_close(product, (after - before) / 2e-5, rtol=0, atol=1e-7)
 
 
 def test_gradient_penalty(function: tuple[Function, torch.Tensor]) -> None:
     f, scores = function
-    leaf = scores.requires_grad_()
-    value = f(leaf)
-    (gradient,) = torch.autograd.grad(value, leaf, create_graph=True)
-    with pytest.raises(DerivativeError):
-        torch.autograd.backward(value + gradient.square().sum())
+    leaf = scores.double().requires_grad_()
+
+    def penalized(x: torch.Tensor) -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(f(x), x, create_graph=True)
+        return gradient.square().sum()
+
+    assert torch.autograd.gradcheck(penalized, leaf)
 
 
 def test_gradient_with_respect_to_the_outer_weight(function: tuple[Function, torch.Tensor]) -> None:
-    """Also the derivative of the gradient in the direction of the incoming one."""
+    """The derivative of the gradient in the direction of the incoming one is the gradient itself."""
+    f, scores = function
+    leaf = scores.double().requires_grad_()
+    factor = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(factor * f(leaf), leaf, create_graph=True)
+    direction = torch.linspace(-1, 1, leaf.numel(), dtype=torch.float64).view(leaf.shape)
+    (slope,) = torch.autograd.grad((gradient * direction).sum(), factor)
+    torch.testing.assert_close(slope, (gradient.detach() * direction).sum() / 2)
+
+
+def test_third_derivatives_are_refused(function: tuple[Function, torch.Tensor]) -> None:
     f, scores = function
     leaf = scores.requires_grad_()
-    factor = torch.tensor(2.0, requires_grad=True)
-    (gradient,) = torch.autograd.grad(factor * f(leaf), leaf, create_graph=True)
-    with pytest.raises(DerivativeError):
-        torch.autograd.grad(gradient.sum(), factor)
-
-
-@pytest.mark.torch2
-@forward_rules
-def test_hessian() -> None:
-    for name in ("ctc", "normalized ctc", "full sum"):
-        f, scores = functions()[name]
-        with pytest.raises(DerivativeError, match=r"torch\.func's derivatives don't reach the operators"):
-            torch.func.hessian(f)(scores)
-
-
-@pytest.mark.torch2
-@forward_rules
-def test_transforms_of_torch_func() -> None:
-    """A transform that wraps the scores would lose the tangent, or fail somewhere inside of torch."""
-    for name in ("ctc", "normalized ctc", "full sum"):
-        f, scores = functions()[name]
-        with pytest.raises(DerivativeError, match=r"use torch\.autograd"):
-            torch.func.grad(f)(scores)
-        with pytest.raises(DerivativeError, match=r"use torch\.autograd"):
-            torch.func.jvp(f, (scores,), (torch.ones_like(scores),))
-
-
-@forward_rules
-def test_forward_mode(function: tuple[Function, torch.Tensor]) -> None:
-    f, scores = function
-    with torch.autograd.forward_ad.dual_level():
-        tangent = torch.ones_like(scores)
-        dual = torch.autograd.forward_ad.make_dual(scores, tangent)  # type: ignore[no-untyped-call]  # torch has no types here
-        with pytest.raises(DerivativeError, match="there is no forward-mode derivative"):
-            f(dual)
+    (gradient,) = torch.autograd.grad(f(leaf), leaf, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), leaf, create_graph=True)
+    assert second.requires_grad
+    with pytest.raises(DerivativeError, match="full_sum has no third derivative"):
+        torch.autograd.grad(second.sum(), leaf)
 
 
 def test_create_graph_without_a_second_derivative_changes_nothing(
@@ -112,10 +98,13 @@ def test_backward_twice_gives_the_gradient_twice() -> None:
     assert torch.equal(first, torch.autograd.grad(value, leaf)[0])
 
 
-def test_posteriors_and_the_best_path_have_no_derivative() -> None:
+def test_what_has_no_derivative() -> None:
     scores, lengths, graphs = random_topology("ctc", 2)
     leaf = scores.requires_grad_()
-    with pytest.raises(DerivativeError, match="posteriors has no derivative yet"):
-        torch.autograd.backward(st.posteriors(leaf, lengths, graphs).square().sum())
     with pytest.raises(DerivativeError, match="best_path has no derivative: train on full_sum"):
         torch.autograd.backward(st.best_path(leaf, lengths, graphs).score.sum())
+    (gradient,) = torch.autograd.grad(
+        st.posteriors(leaf, lengths, graphs).square().sum(), leaf, create_graph=True
+    )
+    with pytest.raises(DerivativeError, match="full_sum has no third derivative"):
+        torch.autograd.grad(gradient.sum(), leaf)
