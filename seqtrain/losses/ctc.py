@@ -137,7 +137,7 @@ def ctc_loss(
         DtypeError, DeviceError, ArgumentError. DerivativeError: when the gradient is differentiated again.
     """
     values, offsets = split_scores(scores)
-    check_scores(values, offsets)
+    check_scores(values, offsets, cuda=label_loop and paths == "all")
     check_derivative(values)
     check_policy(on_infeasible)
     check_reduction(reduction)
