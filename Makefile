@@ -17,7 +17,7 @@ gpu := $(wildcard /dev/nvidia0 /dev/nvidiactl)
 install_torch = $(bin)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 sources := pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: train test venv lint types sanitize fuzz proto proto-check bench clean
+.PHONY: train test venv lint types sanitize emulation gpu fuzz proto proto-check bench clean
 
 train: venv
 	$(bin)/python -m recipes.asterisk
@@ -42,13 +42,22 @@ venv: .venv/complete
 lint: venv
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
-	$(bin)/clang-format --dry-run --Werror csrc/*.cpp csrc/*/*.cpp csrc/*/*.h
+	$(bin)/clang-format --dry-run --Werror csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu
 
 types: venv
 	$(bin)/mypy
 
 sanitize:
 	tests/sanitizers/run
+
+# The CUDA kernels on the host; PLANT=barrier leaves a barrier out, and the run must fail.
+emulation:
+	PLANT=$(PLANT) csrc/emulation/run
+
+# What needs a GPU.
+gpu: venv
+	$(bin)/python -m pytest tests/gpu
+	$(bin)/python -m benchmarks.gpu
 
 fuzz: venv
 	$(bin)/python -m tests.fuzz.text_readers --seconds 60

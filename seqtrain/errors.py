@@ -20,6 +20,7 @@ __all__ = [
     "AudioError",
     "CheckpointError",
     "ConfigError",
+    "CudaError",
     "DataError",
     "DerivativeError",
     "DeviceError",
@@ -286,6 +287,15 @@ class CheckpointError(SeqtrainError):
     def __init__(self, message: str, *, path: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class CudaError(SeqtrainError, RuntimeError):
+    """CUDA's driver or its compiler is missing or has refused a call; `call` names it, `code` is its result or None."""
+
+    def __init__(self, message: str, *, call: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.call = call
+        self.code = code
 
 
 class DivergenceError(SeqtrainError):

@@ -59,8 +59,11 @@ def split_scores(scores: Scores) -> tuple[torch.Tensor, torch.Tensor | None]:
     return scores, None
 
 
-def check_scores(values: torch.Tensor, offsets: torch.Tensor | None) -> None:
-    """Raises ShapeError, DtypeError or DeviceError where (B, T, V) or packed (ΣT, V) scores can't be used."""
+def check_scores(values: torch.Tensor, offsets: torch.Tensor | None, *, cuda: bool = False) -> None:
+    """Raises ShapeError, DtypeError or DeviceError where (B, T, V) or packed (ΣT, V) scores can't be used.
+
+    `cuda` tells that there are kernels for CUDA too.
+    """
     if not isinstance(values, torch.Tensor):
         raise DtypeError(f"scores must be a torch.Tensor, got {type(values).__name__}", argument="scores")
     expected = "(B, T, V)" if offsets is None else "(ΣT, V)"
@@ -78,7 +81,7 @@ def check_scores(values: torch.Tensor, offsets: torch.Tensor | None) -> None:
         raise DtypeError(
             f"scores must be float16, bfloat16, float32 or float64, got {values.dtype}", argument="scores"
         )
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" and not (cuda and values.device.type == "cuda"):
         raise DeviceError(
             f"scores are on {values.device}, and this version has kernels for the CPU alone: pass scores.cpu()",
             argument="scores",

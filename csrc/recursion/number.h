@@ -11,8 +11,12 @@
 // most.
 #pragma once
 
+// Compiled for CUDA too, where no header of the standard library is at hand: csrc/cuda/team.h defines what these do.
+#if !defined(__CUDACC__)
 #include <cstdint>
 #include <cstring>
+#define SEQTRAIN_DEVICE inline
+#endif
 
 namespace seqtrain {
 
@@ -42,6 +46,7 @@ constexpr int32_t zero_exponent = -(1 << 28);
 constexpr int32_t floor_exponent = -(1 << 27);
 constexpr int32_t largest_input_exponent = 1 << 26;  // of one emission or one arc weight, in absolute value
 
+#if !defined(__CUDACC__)
 template <class Real>
 inline ExponentOf<Real> to_bits(Real value) {
   ExponentOf<Real> bits;
@@ -55,10 +60,21 @@ inline Real from_bits(ExponentOf<Real> bits) {
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
+#else
+template <class Real>
+SEQTRAIN_DEVICE ExponentOf<Real> to_bits(Real value) {
+  return bits_of(value);
+}
+
+template <class Real>
+SEQTRAIN_DEVICE Real from_bits(ExponentOf<Real> bits) {
+  return real_of(bits);
+}
+#endif
 
 // 2^k for k up to 2; 0 where 2^k would be subnormal.
 template <class Real>
-inline Real power_of_two(ExponentOf<Real> k) {
+SEQTRAIN_DEVICE Real power_of_two(ExponentOf<Real> k) {
   constexpr ExponentOf<Real> bias = Format<Real>::bias;
   const ExponentOf<Real> clamped = k < -bias ? -bias : k;
   return from_bits<Real>((clamped + bias) << Format<Real>::mantissa_bits);
@@ -66,7 +82,7 @@ inline Real power_of_two(ExponentOf<Real> k) {
 
 // Brings mantissa >= 0 back to [1, 2) and moves the rest into the exponent.
 template <class Real>
-inline void normalize(Real& mantissa, ExponentOf<Real>& exponent) {
+SEQTRAIN_DEVICE void normalize(Real& mantissa, ExponentOf<Real>& exponent) {
   using Exponent = ExponentOf<Real>;
   constexpr int bits = Format<Real>::mantissa_bits;
   constexpr Exponent mask = (Exponent{1} << bits) - 1;

@@ -8,6 +8,7 @@ from __future__ import annotations
 from seqtrain.ops import (
     best_path,
     ctc,
+    cuda,
     denominator,
     full_sum,
     full_sum_gradient,
@@ -21,6 +22,7 @@ from seqtrain.ops import (
 __all__ = [
     "best_path",
     "ctc",
+    "cuda",
     "denominator",
     "full_sum",
     "full_sum_gradient",

@@ -21,7 +21,7 @@ from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, register
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["ctc_loss"]
+__all__ = ["ctc_loss", "feasible"]
 
 
 def _frames_needed(
@@ -57,6 +57,32 @@ def _frames_needed(
     )
 
 
+def feasible(
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    blank: int,
+    on_infeasible: str,
+) -> torch.Tensor:
+    """Checks what is in host memory, all int64; (B,) status before the recursion."""
+    arguments.check_lengths(lengths, scores, offsets)
+    needed = _frames_needed(targets, target_lengths, scores.shape[-1], blank)
+    status = torch.zeros(lengths.shape[0], dtype=torch.int64)
+    short = lengths < needed
+    if bool(short.any()):
+        status.masked_fill_(short, arguments.INFEASIBLE)
+        arguments.raise_infeasible(
+            (
+                (int(b), int(lengths[b]), int(needed[b]), f"{int(target_lengths[b])} targets don't fit")
+                for b in short.nonzero().flatten()
+            ),
+            on_infeasible,
+        )
+    return status
+
+
 def _forward(
     scores: torch.Tensor,
     offsets: torch.Tensor | None,
@@ -74,19 +100,7 @@ def _forward(
     targets, lengths = arguments.int64(targets), arguments.int64(lengths)
     target_lengths = arguments.int64(target_lengths)
     batch, num_labels = arguments.batch_size(scores, offsets), scores.shape[-1]
-    arguments.check_lengths(lengths, scores, offsets)
-    needed = _frames_needed(targets, target_lengths, num_labels, blank)
-    status = torch.zeros(batch, dtype=torch.int64)
-    short = lengths < needed
-    if bool(short.any()):
-        status.masked_fill_(short, arguments.INFEASIBLE)
-        arguments.raise_infeasible(
-            (
-                (int(b), int(lengths[b]), int(needed[b]), f"{int(target_lengths[b])} targets don't fit")
-                for b in short.nonzero().flatten()
-            ),
-            on_infeasible,
-        )
+    status = feasible(scores, offsets, targets, lengths, target_lengths, blank, on_infeasible)
 
     dtype = arguments.arithmetic_dtype(scores)
     rows = scores.shape[:-1]

@@ -1,0 +1,115 @@
+"""CTC on a GPU: logits → loss → gradient, beside torch's own two implementations in the same run.
+
+    python -m benchmarks.gpu [--turns 20]
+
+Prints one table and keeps it in benchmarks/results/gpu-<device>.md. Times are medians over turns, measured by CUDA
+events. The floor is the time to read the logits once and to write the gradient once at the bandwidth that a copy on the
+same device reaches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import seqtrain as st
+from seqtrain.ops.cuda.runtime import runtime
+
+_CASES = (("B16 T500 V500 U60", 16, 500, 500, 60), ("B32 T1500 V5000 U200", 32, 1500, 5000, 200))
+_RESULTS = Path(__file__).parent / "results"
+
+
+def milliseconds(work: Callable[[], object], turns: int) -> float:
+    """Median time on the device."""
+    work()
+    times = []
+    for _ in range(turns):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(begin.elapsed_time(end))
+    return statistics.median(times)
+
+
+def bandwidth(turns: int) -> float:
+    """Bytes a second, reads and writes together, of a copy of 1 GiB."""
+    source = torch.empty(1 << 28, dtype=torch.float32, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / (milliseconds(lambda: target.copy_(source), turns) * 1e-3)
+
+
+def row(
+    name: str, batch: int, frames: int, labels: int, width: int, dtype: torch.dtype, speed: float, turns: int
+) -> str:
+    """A line of the table."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(1, labels, (batch, width), generator=generator)
+    lengths, target_lengths = torch.full((batch,), frames), torch.full((batch,), width)
+    logits = torch.randn(batch, frames, labels, generator=generator).to("cuda", dtype).requires_grad_()
+
+    def ours() -> None:
+        loss = st.ctc_loss(logits, targets, lengths, target_lengths, normalize=True)
+        torch.autograd.grad(loss.sum(), logits)
+
+    def theirs(*integers: torch.Tensor) -> None:
+        normalized = logits.float().log_softmax(-1).transpose(0, 1)
+        loss = torch.nn.functional.ctc_loss(normalized, *integers, reduction="sum")
+        torch.autograd.grad(loss, logits)
+
+    device = runtime(logits.device)
+    before = device.launches
+    ours()
+    launches = device.launches - before
+    time = milliseconds(ours, turns)
+    moved = 2 * logits.numel() * logits.element_size()
+    on_device = (targets.cuda(), lengths.cuda(), target_lengths.cuda())
+    native = milliseconds(lambda: theirs(*on_device), turns)
+    # What torch hands to cuDNN: int32 targets, one after the other, in host memory.
+    for_cudnn = (targets.int().flatten(), lengths.int(), target_lengths.int())
+    cudnn = milliseconds(lambda: theirs(*for_cudnn), turns)
+    return (
+        f"| {name} | {str(dtype).removeprefix('torch.')} | {time:.2f} | {1e3 * moved / speed:.2f} | "
+        f"{moved / time / 1e6:.0f} | {launches} | {native:.2f} | {cudnn:.2f} |"
+    )
+
+
+def rows(turns: int) -> list[str]:
+    """Lines of the table."""
+    speed = bandwidth(turns)
+    return [
+        f"{torch.cuda.get_device_name()}, torch {torch.__version__}, copy {speed / 1e9:.0f} GB/s",
+        "",
+        "| case | dtype | seqtrain ms | floor ms | GB/s | launches | torch ms | cuDNN ms |",
+        "|---|---|---|---|---|---|---|---|",
+        *(row(*case, dtype, speed, turns) for case in _CASES for dtype in (torch.float32, torch.bfloat16)),
+    ]
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--turns", type=int, default=20)
+    turns = parser.parse_args().turns
+    if not torch.cuda.is_available():
+        print("torch finds no CUDA device on this machine", file=sys.stderr)
+        return 1
+    table = "\n".join(rows(turns)) + "\n"
+    print(table)
+    _RESULTS.mkdir(exist_ok=True)
+    device = re.sub(r"\W+", "-", torch.cuda.get_device_name()).lower()
+    (_RESULTS / f"gpu-{device}.md").write_text(table, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

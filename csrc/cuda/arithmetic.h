@@ -1,0 +1,129 @@
+// Exponentials, logarithms and reductions with one rounding an operation, the same on the device and on the host.
+#pragma once
+
+// clang-format off: the number format needs what the team defines
+#include "team.h"
+#include "../recursion/number.h"
+// clang-format on
+
+namespace seqtrain {
+
+template <class Real>
+SEQTRAIN_DEVICE Real infinity_of() {
+  return from_bits<Real>(ExponentOf<Real>{2 * Format<Real>::bias + 1} << Format<Real>::mantissa_bits);
+}
+
+// exp(r) for |r| <= ln 2 / 2; polynomials of csrc/recursion/exponential.h, fused step by step.
+SEQTRAIN_DEVICE float exponential_of_remainder(float r) {
+  float p = fused(1.381459878757596e-3f, r, 8.368716575205326e-3f);
+  p = fused(p, r, 4.166838899254799e-2f);
+  p = fused(p, r, 1.666652113199234e-1f);
+  p = fused(p, r, 4.999999403953552e-1f);
+  return fused(p, r * r, r) + 1.0f;
+}
+
+SEQTRAIN_DEVICE double exponential_of_remainder(double r) {
+  double p = 1.0 / 6227020800.0;
+  p = fused(p, r, 1.0 / 479001600.0);
+  p = fused(p, r, 1.0 / 39916800.0);
+  p = fused(p, r, 1.0 / 3628800.0);
+  p = fused(p, r, 1.0 / 362880.0);
+  p = fused(p, r, 1.0 / 40320.0);
+  p = fused(p, r, 1.0 / 5040.0);
+  p = fused(p, r, 1.0 / 720.0);
+  p = fused(p, r, 1.0 / 120.0);
+  p = fused(p, r, 1.0 / 24.0);
+  p = fused(p, r, 1.0 / 6.0);
+  p = fused(p, r, 0.5);
+  return fused(p, r * r, r) + 1.0;
+}
+
+// Nearest integer of a number below 2^27 in absolute value, without a library call.
+SEQTRAIN_DEVICE int64_t nearest(double x) { return static_cast<int64_t>(x < 0 ? x - 0.5 : x + 0.5); }
+
+SEQTRAIN_DEVICE double reduce_argument(double x, double n) {
+  return fused(-n, 1.90821492927058770002e-10, fused(-n, 6.93147180369123816490e-01, x));
+}
+SEQTRAIN_DEVICE float reduce_argument(float x, float n) {
+  return fused(-n, -2.12194440e-4f, fused(-n, 0.693359375f, x));
+}
+
+// exp(x) = mantissa · 2^exponent; x below about -4.6e7 becomes zero.
+template <class Real>
+SEQTRAIN_DEVICE void split_exponential(Real x, Real& mantissa, ExponentOf<Real>& exponent) {
+  constexpr double limit = largest_input_exponent;
+  double scaled = static_cast<double>(x) * 1.4426950408889634;
+  if (!(scaled > -limit)) {
+    mantissa = 0;
+    exponent = zero_exponent;
+    return;
+  }
+  scaled = scaled < limit ? scaled : limit;
+  const int64_t n = nearest(scaled);
+  mantissa = exponential_of_remainder(reduce_argument(x, static_cast<Real>(n)));
+  exponent = static_cast<ExponentOf<Real>>(n);
+}
+
+// exp(x) for x <= 0; 0 where the result would be subnormal.
+template <class Real>
+SEQTRAIN_DEVICE Real exponential_of_nonpositive(Real x) {
+  using Exponent = ExponentOf<Real>;
+  constexpr Real lowest = static_cast<Real>((1 - Format<Real>::bias) * 0.6931471805599453);
+  if (!(x > lowest)) return 0;
+  const Exponent n = static_cast<Exponent>(x * static_cast<Real>(1.4426950408889634) - static_cast<Real>(0.5));
+  const Real r = reduce_argument(x, static_cast<Real>(n));
+  return from_bits<Real>(to_bits(exponential_of_remainder(r)) + (n << Format<Real>::mantissa_bits));
+}
+
+// log of a positive normal number, by the series of artanh.
+SEQTRAIN_DEVICE double logarithm(double x) {
+  int64_t pattern = to_bits(x);
+  int64_t exponent = (pattern >> 52) - 1023;
+  double m = from_bits<double>((pattern & ((int64_t{1} << 52) - 1)) | (int64_t{1023} << 52));
+  if (m > 1.4142135623730951) {
+    m *= 0.5;
+    exponent += 1;
+  }
+  const double s = (m - 1.0) / (m + 1.0), square = s * s;
+  double p = 1.0 / 25.0;
+  for (int k = 23; k >= 1; k -= 2) p = fused(p, square, 1.0 / k);
+  return fused(static_cast<double>(exponent), 0.69314718055994530942, 2.0 * s * p);
+}
+
+struct Sum {
+  template <class T>
+  SEQTRAIN_DEVICE T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+struct Largest {
+  template <class T>
+  SEQTRAIN_DEVICE T operator()(T a, T b) const {
+    return a > b ? a : b;
+  }
+};
+
+constexpr int warp = 32;
+constexpr int64_t reduction_bytes = 32 * 8;  // what `reduce` needs of shared memory, at its start
+
+// Every thread's value combined, in an order fixed by the number of threads; all get the result.  The number of threads
+// is a multiple of a warp.
+template <class Operation, class T>
+SEQTRAIN_DEVICE T reduce(const Team& team, T value, Operation operation) {
+  for (int mask = warp / 2; mask > 0; mask /= 2) value = operation(value, team.exchange(value, mask));
+  T* slot = reinterpret_cast<T*>(team.shared(0));
+  if (team.thread() % warp == 0) slot[team.thread() / warp] = value;
+  team.sync();
+  T all = slot[0];
+  for (int w = 1; w < team.threads() / warp; w++) all = operation(all, slot[w]);
+  team.sync();  // the slots may be used again
+  return all;
+}
+
+// Exponents far below any sum of three, so that products with a zero stay at the bottom.
+template <class Real>
+SEQTRAIN_DEVICE Real scaled(Real mantissa, ExponentOf<Real> exponent, ExponentOf<Real> top) {
+  return mantissa * power_of_two<Real>(exponent - top);
+}
+
+}  // namespace seqtrain

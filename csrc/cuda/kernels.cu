@@ -1,0 +1,14 @@
+// Entry points, the one translation unit that is compiled at run time.  Names end in the type of arithmetic.
+
+#include "ctc.h"
+#include "rows.h"
+
+SEQTRAIN_KERNEL(emissions_float32, RowsProblem, emissions<float>)
+SEQTRAIN_KERNEL(emissions_float64, RowsProblem, emissions<double>)
+SEQTRAIN_KERNEL(gradient_float32, RowsProblem, gradient<float>)
+SEQTRAIN_KERNEL(gradient_float64, RowsProblem, gradient<double>)
+SEQTRAIN_KERNEL(values, RowsProblem, values)
+SEQTRAIN_KERNEL(ctc_sweep_float32, CtcProblem, ctc_sweep<float>)
+SEQTRAIN_KERNEL(ctc_sweep_float64, CtcProblem, ctc_sweep<double>)
+SEQTRAIN_KERNEL(ctc_occupancies_float32, CtcProblem, ctc_occupancies<float>)
+SEQTRAIN_KERNEL(ctc_occupancies_float64, CtcProblem, ctc_occupancies<double>)

@@ -1,0 +1,74 @@
+// What a kernel may use of its block: one source for the device and for the host, where csrc/emulation runs a block on
+// fibers or threads.  No header of CUDA or of the standard library is needed on the device.
+//
+// Kernels are compiled without contraction of multiply and add (NVRTC: --fmad=false, host: -ffp-contract=off), so that
+// each float operation rounds once, as written, on both sides: their results are the same bits.
+#pragma once
+
+#if defined(__CUDACC__)
+
+#define SEQTRAIN_DEVICE __device__ __forceinline__
+
+#if defined(__CUDACC_RTC__)
+using int32_t = int;
+using uint32_t = unsigned int;
+using uint16_t = unsigned short;
+using int64_t = long long;
+#else
+#include <cstdint>
+#endif
+
+namespace seqtrain {
+
+SEQTRAIN_DEVICE int32_t bits_of(float value) { return __float_as_int(value); }
+SEQTRAIN_DEVICE int64_t bits_of(double value) { return __double_as_longlong(value); }
+SEQTRAIN_DEVICE float real_of(int32_t bits) { return __int_as_float(bits); }
+SEQTRAIN_DEVICE double real_of(int64_t bits) { return __longlong_as_double(bits); }
+
+SEQTRAIN_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+SEQTRAIN_DEVICE double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+
+SEQTRAIN_DEVICE float half_to_float(uint16_t half) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half));
+  return value;
+}
+
+SEQTRAIN_DEVICE uint16_t float_to_half(float value) {
+  uint16_t half;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(value));
+  return half;
+}
+
+class Team {
+ public:
+  SEQTRAIN_DEVICE int thread() const { return static_cast<int>(threadIdx.x); }
+  SEQTRAIN_DEVICE int threads() const { return static_cast<int>(blockDim.x); }
+  SEQTRAIN_DEVICE int64_t block() const { return blockIdx.x; }
+  SEQTRAIN_DEVICE int64_t blocks() const { return gridDim.x; }
+  SEQTRAIN_DEVICE void sync() const { __syncthreads(); }
+  template <class T>
+  SEQTRAIN_DEVICE T exchange(T value, int mask) const {
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+  }
+  // Dynamic shared memory, from this many bytes on.
+  SEQTRAIN_DEVICE char* shared(int64_t offset) const {
+    extern __shared__ __align__(16) char seqtrain_shared[];
+    return seqtrain_shared + offset;
+  }
+};
+
+}  // namespace seqtrain
+
+// Kernels take one structure of 64-bit fields.
+#define SEQTRAIN_KERNEL(name, Problem, function)                     \
+  extern "C" __global__ void name(const seqtrain::Problem problem) { \
+    const seqtrain::Team team;                                       \
+    seqtrain::function(team, problem);                               \
+  }
+
+#else
+
+#include "../emulation/team.h"
+
+#endif

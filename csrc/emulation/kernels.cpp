@@ -1,0 +1,2 @@
+// The CUDA kernels, compiled for the host.
+#include "../cuda/kernels.cu"

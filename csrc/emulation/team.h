@@ -1,0 +1,56 @@
+// A block of the host: what csrc/cuda/team.h promises to kernels, by a fiber or a thread for each thread of the block.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "../cpu/rows.h"
+
+#define SEQTRAIN_DEVICE inline
+
+namespace seqtrain {
+
+inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
+inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
+
+class Block;
+
+class Team {
+ public:
+  Team(Block* block, int thread) : block_(block), thread_(thread) {}
+  int thread() const { return thread_; }
+  int threads() const;
+  int64_t block() const;
+  int64_t blocks() const;
+  void sync() const;
+  template <class T>
+  T exchange(T value, int mask) const {
+    static_assert(sizeof(T) <= 8);
+    uint64_t bits = 0;
+    std::memcpy(&bits, &value, sizeof value);
+    bits = exchange_bits(bits, mask);
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+  }
+  char* shared(int64_t offset) const;
+
+ private:
+  uint64_t exchange_bits(uint64_t bits, int mask) const;
+
+  Block* block_;
+  int thread_;
+};
+
+using Kernel = void (*)(const Team& team, const void* problem);
+
+// Makes a kernel known by its name before main.
+struct Registration {
+  Registration(const char* name, Kernel kernel);
+};
+
+}  // namespace seqtrain
+
+#define SEQTRAIN_KERNEL(name, Problem, function)                                                                   \
+  static const seqtrain::Registration register_##name(#name, [](const seqtrain::Team& team, const void* problem) { \
+    seqtrain::function(team, *static_cast<const seqtrain::Problem*>(problem));                                     \
+  });

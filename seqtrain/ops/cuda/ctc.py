@@ -1,0 +1,158 @@
+"""CTC's operators on CUDA: what `seqtrain.ops.ctc` does on the CPU, in five launches whatever the number of frames."""
+
+from __future__ import annotations
+
+import torch
+
+from seqtrain.infeasible import report_inside
+from seqtrain.ops import arguments
+from seqtrain.ops.ctc import feasible
+from seqtrain.ops.cuda.rows import Rows
+from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
+
+__all__ = ["backward", "backward_into", "forward"]
+
+_PADDING = 4  # states beside a frame's own (csrc/cuda/sweep.h)
+
+
+def _columns(targets: torch.Tensor, target_lengths: torch.Tensor, blank: int) -> torch.Tensor:
+    """(B, 1 + U): blank and the targets, -1 past the last."""
+    inside = torch.arange(targets.shape[1]) < target_lengths[:, None]
+    labels = torch.where(inside, targets, -1)
+    return torch.cat([torch.full((targets.shape[0], 1), blank, dtype=torch.int64), labels], 1)
+
+
+def forward(
+    on: Runtime,
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    anchor: torch.Tensor | None,
+    gradient_out: torch.Tensor | None,
+    blank: int,
+    normalize: bool,
+    with_gradient: bool,
+    on_infeasible: str,
+    count_handle: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`seqtrain::ctc_loss`."""
+    targets, lengths = arguments.int64(targets), arguments.int64(lengths)
+    target_lengths = arguments.int64(target_lengths)
+    offsets = None if offsets is None else arguments.int64(offsets)
+    batch, width = arguments.batch_size(scores, offsets), targets.shape[1]
+    status = feasible(scores, offsets, targets, lengths, target_lengths, blank, on_infeasible).to(on.device)
+    real = arguments.arithmetic_dtype(scores)
+    rows = scores.shape[:-1]
+    device = on.device
+    occupancies = torch.empty((*rows, 1 + width) if with_gradient else (0,), dtype=real, device=device)
+    normalizer = torch.empty((*rows, 2) if normalize else (0,), dtype=real, device=device)
+    value = torch.zeros(batch, dtype=torch.float64, device=device)
+    if batch:
+        columns = _columns(targets, target_lengths, blank).to(device)
+        pass_over = Rows(on, scores, offsets, lengths, columns, shared_columns=False, normalize=normalize)
+        emissions = pass_over.emissions(scores, status, normalizer if normalize else None)
+        likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
+        states = 2 * width + 1
+        size = real.itemsize
+        state_bytes = 2 * (states + _PADDING) * (size + 4)
+        workspace = on.workspace(2 * batch, state_bytes)
+        problem: dict[str, Argument] = {
+            "batch": batch,
+            "max_frames": pass_over.max_frames,
+            "max_targets": width,
+            "offsets": pass_over.offsets,
+            "lengths": pass_over.lengths,
+            "targets": targets.to(device),
+            "target_lengths": target_lengths.to(device),
+            "emission": emissions.mantissa,
+            "emission_exponent": emissions.exponent,
+            "store": torch.empty((pass_over.count, states), dtype=real, device=device),
+            "store_exponent": torch.empty((pass_over.count, states), dtype=torch.int32, device=device),
+            "carry": torch.empty((2 * batch, states), dtype=real, device=device),
+            "carry_exponent": torch.empty((2 * batch, states), dtype=torch.int32, device=device),
+            "log_likelihood": likelihood,
+            "row_status": emissions.row_status,
+            "status": status,
+            "with_gradient": with_gradient,
+            "workspace": workspace,
+            "occupancies": occupancies if with_gradient else None,
+        }
+        for phase in (0, 1):
+            on.launch(
+                f"ctc_sweep_{pass_over.suffix}", "CtcProblem", 2 * batch, threads_for(states, 512),
+                state_bytes if workspace is None else 0, **problem, phase=phase,
+            )  # fmt: skip
+        if with_gradient:
+            on.launch(
+                f"ctc_occupancies_{pass_over.suffix}", "CtcProblem", pass_over.row_blocks,
+                threads_for(width + 1, 128),
+                **problem, phase=0,
+            )  # fmt: skip
+        value = pass_over.values(emissions, likelihood, status, sign=-1.0)
+        arguments.check_status(value, status, lengths, on_infeasible, infinite=float("inf"))
+    report_inside(status, count_handle, on_infeasible)
+    return value.to(arguments.value_dtype(scores)), occupancies, normalizer, status
+
+
+def backward_into(
+    on: Runtime,
+    grad_loss: torch.Tensor,
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    occupancies: torch.Tensor,
+    normalizer: torch.Tensor,
+    status: torch.Tensor,
+    blank: int,
+    normalize: bool,
+    gradient: torch.Tensor,
+) -> None:
+    """`seqtrain::ctc_loss_backward_into`."""
+    targets, lengths = arguments.int64(targets), arguments.int64(lengths)
+    target_lengths = arguments.int64(target_lengths)
+    offsets = None if offsets is None else arguments.int64(offsets)
+    if arguments.batch_size(gradient, offsets) == 0:
+        return
+    columns = _columns(targets, target_lengths, blank)
+    pass_over = Rows(
+        on, gradient, offsets, lengths, columns.to(on.device), shared_columns=False, normalize=normalize
+    )
+    pass_over.gradient(
+        gradient,
+        scores if normalize else None,
+        occupancies,
+        normalizer if normalize else None,
+        grad_loss.to(torch.float64).contiguous(),
+        status,
+        order=columns.argsort(dim=1, stable=True).to(on.device),
+        sign=-1.0,
+    )
+
+
+def backward(
+    on: Runtime,
+    grad_loss: torch.Tensor,
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: torch.Tensor,
+    lengths: torch.Tensor,
+    target_lengths: torch.Tensor,
+    occupancies: torch.Tensor,
+    normalizer: torch.Tensor,
+    status: torch.Tensor,
+    blank: int,
+    normalize: bool,
+    size: list[int],
+    stride: list[int],
+) -> torch.Tensor:
+    """`seqtrain::ctc_loss_backward`."""
+    gradient = torch.empty_strided(size, stride, dtype=scores.dtype, device=on.device)
+    backward_into(
+        on, grad_loss, scores, offsets, targets, lengths, target_lengths, occupancies, normalizer, status,
+        blank, normalize, gradient,
+    )  # fmt: skip
+    return gradient

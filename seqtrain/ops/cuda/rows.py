@@ -1,0 +1,160 @@
+"""Launches of the row passes (csrc/cuda/rows.h) that every recursion shares."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from seqtrain.ops import arguments
+from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
+
+__all__ = ["Emissions", "Rows", "suffix"]
+
+_DTYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
+_MOST_ROW_BLOCKS = 1 << 20
+_WORKSPACE_BLOCKS = 1024
+_NOTHING: dict[str, Argument] = dict.fromkeys(
+    (
+        "scores", "gradient", "column_labels", "order", "normalizer", "emission", "emission_exponent", "row_log",
+        "row_status", "log_likelihood", "value", "status", "weight", "occupancies", "workspace",
+        "gradient_stride_utterance", "gradient_stride_frame", "gradient_stride_label",
+    )
+)  # fmt: skip
+
+
+def suffix(dtype: torch.dtype) -> str:
+    """End of a kernel's name, for its type of arithmetic."""
+    return "float64" if dtype == torch.float64 else "float32"
+
+
+class Emissions(NamedTuple):
+    """Of each row: mantissas and exponents of its columns (rows, K), what was taken out, and whether it's usable."""
+
+    mantissa: torch.Tensor
+    exponent: torch.Tensor
+    row_log: torch.Tensor
+    row_status: torch.Tensor
+
+
+def _strides(tensor: torch.Tensor) -> tuple[int, int, int]:
+    stride = tensor.stride()
+    return (stride[0], stride[1], stride[2]) if tensor.dim() == 3 else (0, stride[0], stride[1])
+
+
+class Rows:
+    """The rows of a batch, padded (B, T, V) or packed (ΣT, V), and the columns that its recursion reads.
+
+    `like` gives shape, dtype and strides; `column_labels` is (B or 1, K) int64 on the device, -1 past the last;
+    `lengths` and `offsets` are int64 in host memory.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        like: torch.Tensor,
+        offsets: torch.Tensor | None,
+        lengths: torch.Tensor,
+        column_labels: torch.Tensor,
+        *,
+        shared_columns: bool,
+        normalize: bool,
+    ) -> None:
+        self.runtime = runtime
+        self.batch = lengths.shape[0]
+        self.count = like.shape[:-1].numel()
+        longest = int(lengths.max()) if self.batch else 0
+        self.max_frames = like.shape[1] if offsets is None else longest
+        self.width = column_labels.shape[1]
+        self.lengths = lengths.to(runtime.device)
+        self.offsets = None if offsets is None else offsets.to(runtime.device)
+        self.suffix = suffix(like.dtype)
+        utterance, frame, label = _strides(like)
+        self._common: dict[str, Argument] = {
+            **_NOTHING,
+            "dtype": _DTYPES[like.dtype],
+            "stride_utterance": utterance,
+            "stride_frame": frame,
+            "stride_label": label,
+            "offsets": self.offsets,
+            "batch": self.batch,
+            "labels": like.shape[-1],
+            "max_frames": self.max_frames,
+            "width": self.width,
+            "shared_columns": shared_columns,
+            "column_labels": column_labels,
+            "lengths": self.lengths,
+            "normalize": normalize,
+            "value_sign": 1.0,
+            "occupancy_sign": 1.0,
+        }
+        self.threads = threads_for(max(like.shape[-1] if normalize else 0, self.width), 256)
+        self.gradient_threads = threads_for(like.shape[-1], 256)
+
+    def _launch(self, kernel: str, blocks: int, threads: int, shared: int = 0, **fields: Argument) -> None:
+        self.runtime.launch(kernel, "RowsProblem", blocks, threads, shared, **{**self._common, **fields})
+
+    @property
+    def row_blocks(self) -> int:
+        """Blocks of a launch over all rows; each goes over several where there are more."""
+        return min(self.batch * self.max_frames, _MOST_ROW_BLOCKS)
+
+    def emissions(
+        self, scores: torch.Tensor, status: torch.Tensor, normalizer: torch.Tensor | None
+    ) -> Emissions:
+        """Reads the scores once (twice to normalize, the second time out of a cache)."""
+        real = arguments.arithmetic_dtype(scores)
+        device = self.runtime.device
+        found = Emissions(
+            torch.empty((self.count, self.width), dtype=real, device=device),
+            torch.empty((self.count, self.width), dtype=torch.int32, device=device),
+            torch.empty(self.count, dtype=torch.float64, device=device),
+            torch.empty(self.count, dtype=torch.int32, device=device),
+        )
+        self._launch(
+            f"emissions_{self.suffix}", self.row_blocks, self.threads,
+            scores=scores, status=status, normalizer=normalizer, emission=found.mantissa,
+            emission_exponent=found.exponent, row_log=found.row_log, row_status=found.row_status,
+        )  # fmt: skip
+        return found
+
+    def values(
+        self, emissions: Emissions, log_likelihood: torch.Tensor, status: torch.Tensor, *, sign: float
+    ) -> torch.Tensor:
+        """(B,) float64 sign · log-likelihood; writes to `status` what went wrong."""
+        value = torch.zeros(self.batch, dtype=torch.float64, device=self.runtime.device)
+        self._launch(
+            "values", self.batch, threads_for(self.max_frames, 128),
+            row_log=emissions.row_log, row_status=emissions.row_status, log_likelihood=log_likelihood,
+            value_sign=sign, value=value, status=status,
+        )  # fmt: skip
+        return value
+
+    def gradient(
+        self,
+        gradient: torch.Tensor,
+        scores: torch.Tensor | None,
+        occupancies: torch.Tensor,
+        normalizer: torch.Tensor | None,
+        weight: torch.Tensor,
+        status: torch.Tensor,
+        *,
+        order: torch.Tensor | None,
+        sign: float,
+    ) -> None:
+        """Writes weight · (softmax where normalized + sign · occupancies), each element once but for the columns."""
+        needed = self.width * (8 if self.suffix == "float64" else 4)
+        blocks = self.row_blocks
+        if not self.runtime.fits(needed):
+            blocks = min(blocks, _WORKSPACE_BLOCKS)
+        workspace = self.runtime.workspace(blocks, needed)
+        utterance, frame, label = _strides(gradient)
+        own = {} if scores is None else dict(
+            zip(("stride_utterance", "stride_frame", "stride_label"), _strides(scores), strict=True)
+        )  # fmt: skip
+        self._launch(
+            f"gradient_{self.suffix}", blocks, self.gradient_threads, needed if workspace is None else 0,
+            gradient=gradient, gradient_stride_utterance=utterance, gradient_stride_frame=frame,
+            gradient_stride_label=label, scores=scores, occupancies=occupancies, normalizer=normalizer,
+            weight=weight, status=status, order=order, occupancy_sign=sign, workspace=workspace, **own,
+        )  # fmt: skip

@@ -1,0 +1,159 @@
+"""The CUDA kernels on the host: csrc/emulation compiled by g++, behind a stand-in for CUDA's driver library.
+
+The stand-in takes the calls that seqtrain.ops.cuda.driver makes of libcuda, so that everything above it is the code
+that runs on a device; "device memory" is host memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqtrain.ops.cuda import register
+from seqtrain.ops.cuda.driver import Driver
+from seqtrain.ops.cuda.runtime import Runtime
+
+ORDERS = ("ascending", "descending", "shuffled")
+_ROOT = Path(__file__).parents[2]
+_FLAGS = (
+    "-std=c++20", "-O2", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion",
+    "-Wno-sign-conversion", "-Wshadow", "-Wno-unknown-pragmas", "-Wno-clobbered", "-Werror", "-pthread",
+)  # fmt: skip
+_FAULTS = {
+    0: "", 1: "no such kernel", 2: "threads are no multiple of a warp",
+    3: "a barrier that some threads never reach", 4: "written past the end of shared memory",
+}  # fmt: skip
+
+
+def flags() -> tuple[str, ...]:
+    """Of the compiler; with the processor's own fused multiply-add, which the library only emulates."""
+    processor = Path("/proc/cpuinfo")
+    fast = platform.machine() == "x86_64" and processor.exists() and " fma " in processor.read_text()
+    return (*_FLAGS, *(("-march=x86-64-v3",) if fast else ()))
+
+
+@functools.cache
+def library(plant: str = "") -> ctypes.CDLL:
+    """Built once for each state of the sources; `plant="barrier"` leaves a barrier out."""
+    sources = sorted(
+        p for folder in ("cuda", "emulation", "recursion", "cpu") for p in (_ROOT / "csrc" / folder).iterdir()
+    )
+    command = ["g++", *flags(), "-fPIC", "-shared"]
+    if plant:
+        command.append(f"-DSEQTRAIN_PLANT_{plant.upper()}")
+    digest = hashlib.sha256("\0".join(command).encode())
+    for path in sources:
+        digest.update(path.read_bytes())
+    built = _ROOT / "build" / "emulation" / f"kernels-{digest.hexdigest()[:16]}.so"
+    if not built.exists():
+        built.parent.mkdir(parents=True, exist_ok=True)
+        partial = built.with_suffix(f".{os.getpid()}")
+        files = [str(_ROOT / "csrc" / "emulation" / name) for name in ("host.cpp", "kernels.cpp")]
+        subprocess.run([*command, *files, "-o", str(partial)], check=True)
+        partial.replace(built)
+    return ctypes.CDLL(str(built))
+
+
+class EmulatedCuda:
+    """What libcuda answers, as far as `Driver` asks."""
+
+    def __init__(self, order: str = "ascending", *, plant: str = "", largest_shared: int = 99 << 10) -> None:
+        self.order, self.seed, self.largest_shared = order, 1, largest_shared
+        self.emulate = library(plant).seqtrain_emulate
+        self.names: dict[int, bytes] = {}
+        self.allowed: dict[int, int] = {}
+        self.images: list[bytes] = []
+        self.launched: list[tuple[bytes, int, int, int]] = []
+
+    def cuInit(self, flags: Any) -> int:  # noqa: N802  # the driver's names
+        return 0
+
+    def cuDeviceGet(self, device: Any, ordinal: Any) -> int:  # noqa: N802
+        device._obj.value = ordinal.value
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> int:  # noqa: N802
+        context._obj.value = 1
+        return 0
+
+    def cuCtxPushCurrent_v2(self, context: Any) -> int:  # noqa: N802
+        return 0
+
+    def cuCtxPopCurrent_v2(self, context: Any) -> int:  # noqa: N802
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: Any, device: Any) -> int:  # noqa: N802
+        value._obj.value = self.largest_shared
+        return 0
+
+    def cuModuleLoadData(self, module: Any, image: Any) -> int:  # noqa: N802
+        self.images.append(image.value)
+        module._obj.value = 1
+        return 0
+
+    def cuModuleGetFunction(self, function: Any, module: Any, name: Any) -> int:  # noqa: N802
+        function._obj.value = len(self.names) + 1
+        self.names[function._obj.value] = name.value
+        return 0
+
+    def cuFuncSetAttribute(self, function: Any, attribute: Any, value: Any) -> int:  # noqa: N802
+        self.allowed[function.value] = value.value
+        return 0
+
+    def cuGetErrorString(self, code: Any, text: Any) -> int:  # noqa: N802
+        text._obj.value = b"emulated: " + _FAULTS.get(code.value, "?").encode()
+        return 0
+
+    def cuLaunchKernel(self, function: Any, *rest: Any) -> int:  # noqa: N802
+        blocks, _, _, threads, _, _, shared, _, parameters, _ = rest
+        if shared.value > self.allowed.get(function.value, 48 << 10):
+            return 1
+        name = self.names[function.value]
+        self.launched.append((name, blocks.value, threads.value, shared.value))
+        code: int = self.emulate(
+            ctypes.c_char_p(name), ctypes.c_int64(blocks.value), ctypes.c_int(threads.value),
+            ctypes.c_int64(shared.value), ctypes.c_void_p(parameters[0]), ctypes.c_int(ORDERS.index(self.order)),
+            ctypes.c_uint32(self.seed),
+        )  # fmt: skip
+        return code
+
+
+def emulated_runtime(cuda: EmulatedCuda) -> Runtime:
+    """A runtime whose device is the host."""
+    return Runtime(Driver(cuda), torch.device("cpu"), lambda: b"image", lambda: 0)
+
+
+@contextlib.contextmanager
+def on_emulated_cuda(
+    order: str = "ascending", *, plant: str | None = None, largest_shared: int = 99 << 10
+) -> Iterator[EmulatedCuda]:
+    """Within, the operators run the CUDA kernels for CPU tensors. The environment may plant a fault in all."""
+    plant = os.environ.get("SEQTRAIN_EMULATION_PLANT", "") if plant is None else plant
+    cuda = EmulatedCuda(order, plant=plant, largest_shared=largest_shared)
+    on = emulated_runtime(cuda)
+    with torch.library._scoped_library("seqtrain", "IMPL") as overriding:
+        register(_Overriding(overriding), "CPU", lambda device: on)
+        yield cuda
+
+
+class _Overriding:
+    """Replaces implementations without the warning that torch has for those who do it by mistake."""
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+
+    def impl(self, name: str, function: Any, key: str) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="(?s).*Overriding a previously registered kernel")
+            self._target.impl(name, function, key)

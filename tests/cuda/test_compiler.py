@@ -1,0 +1,85 @@
+"""The kernels through NVRTC, which needs no GPU: every architecture, no spills; what is said when it can't."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from seqtrain.errors import CudaError, MissingDependencyError
+from seqtrain.ops.cuda import compiler
+from seqtrain.ops.cuda.compiler import Compiler, find_compiler
+from seqtrain.ops.cuda.source import OPTIONS, Source, problem_fields, source
+
+_ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+
+
+def kernels_of(text: str) -> set[str]:
+    """Names in the entry points."""
+    return set(re.findall(r"SEQTRAIN_KERNEL\((\w+),", text))
+
+
+@pytest.mark.parametrize("capability", _ARCHITECTURES)
+def test_every_architecture_compiles_without_spills(capability: int) -> None:
+    found = find_compiler().compile(source(), f"sm_{capability}", (*OPTIONS, "--ptxas-options=-v"))
+    assert found.image[:4] == b"\x7fELF"
+    for name in kernels_of(source().main):
+        assert name.encode() in found.image
+    spills = re.findall(r"(\d+) bytes spill stores", found.log)
+    assert len(spills) == len(kernels_of(source().main))
+    assert set(spills) == {"0"}
+
+
+def test_a_device_newer_than_the_compiler_gets_intermediate_code() -> None:
+    known = find_compiler()
+    newest = known.architectures()[-1]
+    target = known.target(newest + 10)
+    assert target == f"compute_{newest}"
+    assert b".version" in known.compile(source(), target, OPTIONS).image
+
+
+def test_a_device_too_old_is_refused() -> None:
+    with pytest.raises(CudaError, match=r"compute capability 3\.5"):
+        find_compiler().target(35)
+
+
+def test_messages_of_the_compiler_are_passed_on() -> None:
+    with pytest.raises(CudaError, match="undefined") as caught:
+        find_compiler().compile(Source("int f() { return nowhere; }", {}), "sm_90", OPTIONS)
+    assert caught.value.call == "nvrtcCompileProgram"
+
+
+def test_a_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> Any:
+        raise OSError(name)
+
+    monkeypatch.setattr(compiler.ctypes, "CDLL", nothing)
+    find_compiler.cache_clear()
+    with pytest.raises(MissingDependencyError, match=r"pip install 'seqtrain\[cuda\]'"):
+        find_compiler()
+
+
+def test_a_compiler_that_fails() -> None:
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: 5
+
+    with pytest.raises(CudaError, match="nvrtcVersion failed with NVRTC's error 5"):
+        Compiler(Broken())
+
+
+def test_sources_need_no_header_of_cuda_or_of_the_standard_library() -> None:
+    included = {
+        name
+        for text in (source().main, *source().headers.values())
+        for name in re.findall(r'#include "([^"]+)"', text)
+    }
+    assert included <= {*source().headers, "../emulation/team.h", "../recursion/number.h"}
+
+
+def test_structures_have_their_fields() -> None:
+    fields = dict(problem_fields("CtcProblem"))
+    assert list(fields)[:2] == ["batch", "max_frames"]
+    with pytest.raises(KeyError):
+        problem_fields("NoProblem")
