@@ -312,6 +312,14 @@ def main() -> None:
     show(f"automata of {WORDS_A_SEGMENT} words, batches of {BATCH}", rates, as_json=arguments.json)
     show("waiting for automata in a training step", waits, as_json=arguments.json)
     show("losses and error signals", round_trips, as_json=arguments.json)
+    # What that one measures is made of this module's corpus.
+    from benchmarks.returnn_pipe import default_python, pipe_rows
+
+    python = default_python()
+    if python is not None:
+        show("automata through a Sprint executable", pipe_rows(python, count), as_json=arguments.json)
+    elif not arguments.json:
+        print("RETURNN's pipe: not measured, tests/returnn_sprint/run makes the environment that it needs")
 
 
 if __name__ == "__main__":
