@@ -112,7 +112,7 @@ def derivative_anchor(values: torch.Tensor, gradient_out: torch.Tensor | None) -
     Compiled code has no second derivative, and neither has a gradient that is written over: there it's an empty part of
     the scores, which keeps no memory alive.
     """
-    return values[:0].clone() if torch.compiler.is_compiling() or gradient_out is not None else values
+    return values[:0].clone() if is_compiling() or gradient_out is not None else values
 
 
 def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> torch.Tensor:

@@ -20,6 +20,7 @@ from seqtrain.fsa import ctc
 from seqtrain.ops.arguments import arithmetic_dtype
 from seqtrain.ops.full_sum_gradient import second_derivative
 from seqtrain.ops.library import LIBRARY
+from seqtrain.torch_versions import register_autograd
 
 __all__: list[str] = []
 
@@ -71,6 +72,4 @@ def _differentiate(ctx: Any, tangent: torch.Tensor) -> tuple[Any, ...]:
     return slope.to(grad_loss.dtype), product.to(scores.dtype), *(None,) * 11
 
 
-torch.library.register_autograd(
-    "seqtrain::ctc_loss_backward", _differentiate, setup_context=_save, lib=LIBRARY
-)
+register_autograd("seqtrain::ctc_loss_backward", _differentiate, setup_context=_save, library=LIBRARY)

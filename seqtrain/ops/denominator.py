@@ -182,7 +182,7 @@ _WEIGHTS_BACKWARD = register(
 for _name in (_SCORES_BACKWARD, _WEIGHTS_BACKWARD):
     refuse_derivative(
         _name,
-        "the full sum over a shared automaton has no second derivative: pass an FsaBatch of one automaton an utterance",
+        "a leaky sum has no second derivative: only full_sum, without a leak, has one",
     )
 
 # Positions of the inputs that have a gradient.

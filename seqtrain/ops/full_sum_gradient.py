@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from seqtrain.errors import DerivativeError
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA
 from seqtrain.ops.full_sum import _scores_backward, _weights_backward
@@ -106,7 +107,15 @@ def second_derivative(
     """Slope (B,), and the products of the Hessian with the tangents; None for what isn't asked for.
 
     `inputs` are scores, offsets, lengths and the automata's eight tensors.
+
+    Raises:
+        DerivativeError: the scores aren't on the CPU.
     """
+    if inputs[0].device.type != "cpu":
+        raise DerivativeError(
+            f"second derivatives have a kernel for the CPU alone, and the scores are on {inputs[0].device}: pass "
+            "scores.cpu()"
+        )
     size, stride = arguments.gradient_layout(inputs[0])
     slope, *products = full_sum_tangents(
         grad_value, *inputs, *tangents, status, with_scores, with_weights, size, stride

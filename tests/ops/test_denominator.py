@@ -282,12 +282,12 @@ def test_twice_the_loss_has_twice_the_gradient() -> None:
     assert torch.equal(2 * once, twice)
 
 
-def test_there_is_no_second_derivative() -> None:
+def test_a_leaky_sum_has_no_second_derivative() -> None:
     random = np.random.default_rng(12)
     scores = random_scores(random, 2, 4, 5).requires_grad_()
-    value = st.full_sum(scores, torch.tensor([4, 4]), ergodic(random, 6, 3, 5))
+    value = st.leaky_full_sum(scores, torch.tensor([4, 4]), ergodic(random, 6, 3, 5))
     (first,) = torch.autograd.grad(value.sum(), scores, create_graph=True)
-    with pytest.raises(DerivativeError, match="pass an FsaBatch of one automaton an utterance"):
+    with pytest.raises(DerivativeError, match="a leaky sum has no second derivative"):
         gradient(first.square().sum(), scores)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as hs
 
 import seqtrain as st
 from seqtrain import reference
+from seqtrain.errors import DerivativeError
 from seqtrain.fsa import Fsa, FsaBatch
 from tests.fsa.strategies import quick
 from tests.ops.exact import close, frames_of, trainable
@@ -353,3 +354,23 @@ def test_ctc_is_like_the_full_sum_over_its_automata(normalize: bool) -> None:
     assert not found[0][0].any()
     assert found[0].abs().max() > 0.01
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-5)
+
+
+def test_sums_over_a_shared_automaton_have_one_too_unless_they_leak() -> None:
+    """The kernel that takes several utterances side by side, against one utterance at a time."""
+    scores, lengths, graphs = random_batch(15, batch=4, arcs=30, dtype=torch.float64)
+    fsa = graphs[0]
+    found = []
+    for parts in ([slice(0, 4)], [slice(b, b + 1) for b in range(4)]):
+        leaf = scores.detach().clone().requires_grad_()
+        value = torch.cat([st.full_sum(leaf[p], lengths[p], fsa, on_infeasible="mask") for p in parts])
+        (gradient,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), leaf)[0])
+    assert found[0].abs().max() > 0.01
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-12)
+
+    leaf = scores.detach().requires_grad_()
+    value = st.leaky_full_sum(leaf, lengths, fsa, leak=0.1, on_infeasible="mask")
+    (gradient,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
+    with pytest.raises(DerivativeError, match="no second derivative"):
+        torch.autograd.grad(gradient.square().sum(), leaf)

@@ -9,6 +9,7 @@ import torch
 
 import seqtrain as st
 from seqtrain.errors import DerivativeError
+from seqtrain.ops.full_sum_gradient import second_derivative
 from tests.ops.examples import random_ctc_batch, random_topology
 
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -108,3 +109,18 @@ def test_what_has_no_derivative() -> None:
     )
     with pytest.raises(DerivativeError, match="full_sum has no third derivative"):
         torch.autograd.grad(gradient.sum(), leaf)
+
+
+def test_second_derivatives_are_computed_on_the_cpu_alone() -> None:
+    """Where kernels run on other devices, too: a typed refusal (here of a device without values)."""
+    scores = torch.empty(2, 3, 4, device="meta")
+    graph = tuple(torch.empty(1) for _ in range(8))
+    with pytest.raises(DerivativeError, match=r"the scores are on meta: pass scores\.cpu"):
+        second_derivative(
+            torch.ones(2),
+            (scores, None, torch.ones(2), *graph),
+            (scores, None, None),
+            torch.zeros(2),
+            True,
+            False,
+        )
