@@ -21,7 +21,7 @@ from tests.bridge.test_sprint_backend import golden
 SEGMENTS = list(orthographies())
 MORE = [f"toy/more/{number}" for number in range(600)]
 """Segments with the automaton of the first one."""
-SLACK = 4.0
+SLACK = 8.0
 """Seconds beyond what was configured, for a busy machine."""
 NUM_LABELS = 34
 FRAMES = 60
