@@ -103,7 +103,9 @@ def throughput(
     """
     # Imports take seconds: one process has them, and each client is a fork of it, made before it has used grpc.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.bridge"])
+    context.set_forkserver_preload(
+        ["seqtrain.aligner", "seqtrain.losses", "sprint_bridge.process", "benchmarks.report"]
+    )
     results = context.Queue()
     start = context.Barrier(clients + 1)
     workers = [
