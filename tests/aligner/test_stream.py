@@ -72,6 +72,10 @@ def test_prefetching_goes_by_the_stream_and_survives_a_restart(address: str) -> 
         batches = [TAGS[i : i + 4] for i in range(0, 40, 4)]
         client.prefetch(batches)
         assert equal(client.automata(batches[0]), builder().automata(batches[0]))
+        # The first batch may have been asked for before the batches ahead of it have opened the stream.
+        give_up = time.monotonic() + 10.0
+        while not client._stream._open and time.monotonic() < give_up:
+            time.sleep(0.01)
         assert len(client._stream._open) == 1
         server.stop()
         server = serve(address)
