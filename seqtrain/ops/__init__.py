@@ -17,6 +17,7 @@ from seqtrain.ops import (
     lattice_paths,
     lattice_total,
     posteriors,
+    risk,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "lattice_paths",
     "lattice_total",
     "posteriors",
+    "risk",
 ]

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from seqtrain.errors import DerivativeError
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata, infeasible_items, summarize
@@ -25,6 +24,8 @@ from seqtrain.ops.full_sum import (
     _weights_backward,
     _weights_backward_fake,
     check_labels,
+    gradients,
+    save_for_gradients,
 )
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
@@ -185,63 +186,14 @@ for _name in (_SCORES_BACKWARD, _WEIGHTS_BACKWARD):
         "a leaky sum has no second derivative: only full_sum, without a leak, has one",
     )
 
-# Positions of the inputs that have a gradient.
-_SCORES, _WEIGHTS, _FINAL_WEIGHTS, _INPUTS = 0, 4, 7, 20
-
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    scores, offsets, lengths, *automata = inputs[:11]
-    anchor, gradient_out = inputs[11:13]
-    _, occupancies, columns, arc_occupancies, final_occupancies, status = output
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(
-        anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies, final_occupancies, status
-    )
+    save_for_gradients(ctx, inputs, output)
     ctx.leak = inputs[14]
-    ctx.gradient_out = gradient_out
-    ctx.size, ctx.stride = arguments.gradient_layout(scores)
 
 
 def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor | None) -> tuple[Any, ...]:
-    gradients: list[torch.Tensor | None] = [None] * _INPUTS
-    if grad_value is None:
-        return tuple(gradients)
-    (
-        anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies, final_occupancies, status
-    ) = ctx.saved_tensors  # fmt: skip
-    _, weights, arc_offsets, _, final_weights, final_offsets, _, _ = automata
-    ops = torch.ops.seqtrain
-    recorded = torch.is_grad_enabled() and ctx.gradient_out is None and list(anchor.shape) == list(ctx.size)
-    if recorded and ctx.leak == 0.0:
-        needed = [ctx.needs_input_grad[position] for position in (_SCORES, _WEIGHTS, _FINAL_WEIGHTS)]
-        found = ops.full_sum_gradient(
-            grad_value, anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies,
-            final_occupancies, status, needed[0], needed[1] or needed[2], ctx.size, ctx.stride,
-        )  # fmt: skip
-        for position, want, gradient in zip((_SCORES, _WEIGHTS, _FINAL_WEIGHTS), needed, found, strict=True):
-            gradients[position] = gradient if want else None
-        return tuple(gradients)
-    if ctx.needs_input_grad[_SCORES]:
-        common = (grad_value, anchor, weights, offsets, lengths, occupancies, columns, status)
-        if ctx.gradient_out is None:
-            gradients[_SCORES] = ops.denominator_scores_backward(*common, ctx.size, ctx.stride)
-        elif torch.is_grad_enabled():
-            raise DerivativeError(
-                "create_graph=True and gradient_out exclude each other: the gradient is overwritten"
-            )
-        else:
-            ops.denominator_scores_backward_into(*common, ctx.gradient_out)
-            arguments.mark_overwritten(ctx.gradient_out)
-            gradients[_SCORES] = ctx.gradient_out
-    if ctx.needs_input_grad[_WEIGHTS]:
-        gradients[_WEIGHTS] = ops.denominator_weights_backward(
-            grad_value, anchor, weights, arc_occupancies, arc_offsets, status
-        )
-    if ctx.needs_input_grad[_FINAL_WEIGHTS]:
-        gradients[_FINAL_WEIGHTS] = ops.denominator_weights_backward(
-            grad_value, anchor, final_weights, final_occupancies, final_offsets, status
-        )
-    return tuple(gradients)
+    return gradients(ctx, grad_value, operator="denominator", num_inputs=20, twice=ctx.leak == 0.0)
 
 
 register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)

@@ -23,7 +23,7 @@ from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["check_labels", "full_sum"]
+__all__ = ["check_labels", "full_sum", "gradients", "save_for_gradients"]
 
 
 def check_labels(automata: Automata, num_labels: int) -> None:
@@ -280,10 +280,11 @@ for _name in (_SCORES_BACKWARD, _WEIGHTS_BACKWARD):
     refuse_derivative(_name, "full_sum has no second derivative without its scores: pass them as `anchor`")
 
 # Positions of the inputs that have a gradient.
-_SCORES, _WEIGHTS, _FINAL_WEIGHTS, _INPUTS = 0, 4, 7, 17
+_SCORES, _WEIGHTS, _FINAL_WEIGHTS = 0, 4, 7
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+def save_for_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    """Keeps what `gradients` needs."""
     scores, offsets, lengths, *automata = inputs[:11]
     anchor, gradient_out = inputs[11:13]
     _, occupancies, columns, arc_occupancies, final_occupancies, status = output
@@ -295,47 +296,67 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -
     ctx.size, ctx.stride = arguments.gradient_layout(scores)
 
 
-def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor | None) -> tuple[Any, ...]:
-    gradients: list[torch.Tensor | None] = [None] * _INPUTS
+def gradients(
+    ctx: Any, grad_value: torch.Tensor | None, *, operator: str, num_inputs: int, twice: bool = True
+) -> tuple[Any, ...]:
+    """The gradients of the first inputs, which `full_sum` and `denominator` have in common.
+
+    Args:
+        ctx: what `save_for_gradients` has kept.
+        grad_value: (B,) or None.
+        operator: whose backward operators are called.
+        num_inputs: of that operator.
+        twice: whether the gradients may be differentiated once more.
+    """
+    found: list[torch.Tensor | None] = [None] * num_inputs
     if grad_value is None:
-        return tuple(gradients)
+        return tuple(found)
     (
         anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies, final_occupancies, status
     ) = ctx.saved_tensors  # fmt: skip
     _, weights, arc_offsets, _, final_weights, final_offsets, _, _ = automata
     ops = torch.ops.seqtrain
+    scores_backward, scores_backward_into, weights_backward = (
+        getattr(ops, f"{operator}_{part}")
+        for part in ("scores_backward", "scores_backward_into", "weights_backward")
+    )
     needed = [ctx.needs_input_grad[position] for position in (_SCORES, _WEIGHTS, _FINAL_WEIGHTS)]
-    if torch.is_grad_enabled() and ctx.gradient_out is None and list(anchor.shape) == list(ctx.size):
-        found = ops.full_sum_gradient(
+    recorded = torch.is_grad_enabled() and ctx.gradient_out is None and list(anchor.shape) == list(ctx.size)
+    if recorded and twice:
+        differentiable = ops.full_sum_gradient(
             grad_value, anchor, offsets, lengths, *automata, occupancies, columns, arc_occupancies,
             final_occupancies, status, needed[0], needed[1] or needed[2], ctx.size, ctx.stride,
         )  # fmt: skip
-        for position, want, gradient in zip((_SCORES, _WEIGHTS, _FINAL_WEIGHTS), needed, found, strict=True):
-            gradients[position] = gradient if want else None
-        return tuple(gradients)
+        for position, want, gradient in zip(
+            (_SCORES, _WEIGHTS, _FINAL_WEIGHTS), needed, differentiable, strict=True
+        ):
+            found[position] = gradient if want else None
+        return tuple(found)
     if ctx.needs_input_grad[_SCORES]:
         common = (grad_value, anchor, weights, offsets, lengths, occupancies, columns, status)
         if ctx.gradient_out is None:
-            gradients[_SCORES] = ops.full_sum_scores_backward(*common, ctx.size, ctx.stride)
+            found[_SCORES] = scores_backward(*common, ctx.size, ctx.stride)
         elif torch.is_grad_enabled():
             raise DerivativeError(
                 "create_graph=True and gradient_out exclude each other: the gradient is overwritten"
             )
         else:
-            ops.full_sum_scores_backward_into(*common, ctx.gradient_out)
+            scores_backward_into(*common, ctx.gradient_out)
             arguments.mark_overwritten(ctx.gradient_out)
-            gradients[_SCORES] = ctx.gradient_out
+            found[_SCORES] = ctx.gradient_out
     if ctx.needs_input_grad[_WEIGHTS]:
-        gradients[_WEIGHTS] = ops.full_sum_weights_backward(
-            grad_value, anchor, weights, arc_occupancies, arc_offsets, status
-        )
+        found[_WEIGHTS] = weights_backward(grad_value, anchor, weights, arc_occupancies, arc_offsets, status)
     if ctx.needs_input_grad[_FINAL_WEIGHTS]:
-        gradients[_FINAL_WEIGHTS] = ops.full_sum_weights_backward(
+        found[_FINAL_WEIGHTS] = weights_backward(
             grad_value, anchor, final_weights, final_occupancies, final_offsets, status
         )
-    return tuple(gradients)
+    return tuple(found)
 
 
-register_autograd(_NAME, _differentiate, setup_context=_save, library=LIBRARY)
+def _differentiate(ctx: Any, grad_value: torch.Tensor | None, *_: torch.Tensor | None) -> tuple[Any, ...]:
+    return gradients(ctx, grad_value, operator="full_sum", num_inputs=17)
+
+
+register_autograd(_NAME, _differentiate, setup_context=save_for_gradients, library=LIBRARY)
 
 full_sum = torch.ops.seqtrain.full_sum

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-import seqtrain.ops.risk  # noqa: F401  # registers the operator
 from seqtrain import reference
 from seqtrain.fsa import Fsa, FsaBatch
 from tests.ops.test_operators import tensors
