@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["add_arguments", "add_parser", "run"]
 
-_STAGES = ("prepare", "ctc", "hmm", "align", "score", "report")
+_STAGES = ("prepare", "ctc", "hmm", "lfmmi", "mbr", "align", "score", "report")
 
 
 def add_parser(subparsers: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 
 from seqtrain.errors import ArgumentError, LabelError
 from seqtrain.fsa.automaton import Fsa
 from seqtrain.fsa.token_model import TokenModel
+from seqtrain.fsa.topology.chains import Inventory
 from seqtrain.fsa.topology.transitions import Transitions
 
 __all__ = ["denominator"]
@@ -62,8 +65,12 @@ def _ctc(model: TokenModel, leaving: list[list[int]], blank: int) -> Fsa:
     return graph.built()
 
 
-def _hmm(model: TokenModel, leaving: list[list[int]], states_per_label: int, transitions: Transitions) -> Fsa:
-    n = states_per_label
+def _hmm(
+    model: TokenModel,
+    leaving: list[list[int]],
+    columns: Mapping[int, Sequence[int]],
+    transitions: Mapping[int, Transitions],
+) -> Fsa:
     graph = _Builder()
     start = graph.state(model.start, -1, 0)
     entered = sorted({(destination, token) for _, destination, token in model.arcs.tolist()})
@@ -73,21 +80,49 @@ def _hmm(model: TokenModel, leaving: list[list[int]], states_per_label: int, tra
         for a in leaving[history]:
             _, destination, token = model.arcs[a].tolist()
             target = graph.state(destination, token, k)
-            graph.arc(state, target, token * n + k, weight + float(model.weights[a]))
+            graph.arc(state, target, columns[token][k], weight + float(model.weights[a]))
 
     enter(start, model.start, 0, 0.0)
     graph.end(start, float(model.final[model.start]))
     for history, token in entered:
-        for k in range(n):
+        own, paid = columns[token], transitions[token]
+        for k, column in enumerate(own):
             state = graph.state(history, token, k)
-            graph.arc(state, state, token * n + k, transitions.loop)
-            for step, weight in ((1, transitions.forward), (2, transitions.skip)):
-                if k + step < n:
-                    graph.arc(state, graph.state(history, token, k + step), token * n + k + step, weight)
+            graph.arc(state, state, column, paid.loop)
+            for step, weight in ((1, paid.forward), (2, paid.skip)):
+                if k + step < len(own):
+                    graph.arc(state, graph.state(history, token, k + step), own[k + step], weight)
                 elif weight > -np.inf:
-                    enter(state, history, k + step - n, weight)
-        graph.end(graph.state(history, token, n - 1), transitions.forward + float(model.final[history]))
+                    enter(state, history, k + step - len(own), weight)
+        graph.end(graph.state(history, token, len(own) - 1), paid.forward + float(model.final[history]))
     return graph.built()
+
+
+def _states(
+    model: TokenModel,
+    states_per_label: int,
+    columns: Sequence[Sequence[int]] | None,
+    transitions: Transitions | Sequence[Transitions],
+) -> tuple[dict[int, Sequence[int]], dict[int, Transitions]]:
+    """The columns and the transitions of each token of the model."""
+    tokens = np.unique(model.arcs[:, 2])
+    inventory = Inventory(states_per_label=states_per_label, columns=columns, name="states_per_label")
+    flat, sizes = inventory.expand(tokens)
+    ends = np.cumsum(sizes)
+    own = {
+        v: flat[end - size : end].tolist() for v, end, size in zip(tokens.tolist(), ends, sizes, strict=True)
+    }
+    if not isinstance(transitions, Transitions) and tokens.size and int(tokens[-1]) >= len(transitions):
+        raise ArgumentError(
+            f"transitions are given for {len(transitions)} labels, and the token model has label {tokens[-1]}",
+            argument="transitions",
+        )
+    paid = {v: transitions if isinstance(transitions, Transitions) else transitions[v] for v in own}
+    if any(t.skip > -np.inf for t in paid.values()) and any(len(c) == 1 for c in own.values()):
+        raise ArgumentError(
+            "a skip would jump over a whole token: use at least 2 states a label", argument="transitions"
+        )
+    return own, paid
 
 
 def denominator(
@@ -96,7 +131,8 @@ def denominator(
     *,
     blank: int = 0,
     states_per_label: int = 1,
-    transitions: Transitions = Transitions(),  # noqa: B008  # frozen, so that one shared default is safe
+    columns: Sequence[Sequence[int]] | None = None,
+    transitions: Transitions | Sequence[Transitions] = Transitions(),  # noqa: B008  # frozen, so that one shared default is safe
     all_final: bool = False,
 ) -> Fsa:
     """The automaton of all token sequences of a model, in the frames of a topology.
@@ -108,13 +144,14 @@ def denominator(
         model: of tokens that are labels (`estimate_token_model`, `read_arpa`).
         topology: "ctc" or "hmm".
         blank: the label of CTC's blank, which is no token.
-        states_per_label, transitions: of "hmm", as in `seqtrain.fsa.hmm`: state k of token v has the column
-            v * states_per_label + k. A skip needs at least two states.
+        states_per_label, columns, transitions: of "hmm", as in `seqtrain.fsa.hmm`: state k of token v has the column
+            v * states_per_label + k, or `columns[v][k]`. Transitions may be given for each token. A skip needs at least
+            two states of every token.
         all_final: every state ends a path for nothing, for chunks of utterances.
 
     Raises:
         ArgumentError: another topology, no states, a skip over a token's only state.
-        LabelError: the blank is a token, or a token is negative.
+        LabelError: the blank is a token, a token is negative, or `columns` doesn't describe it.
     """
     leaving: list[list[int]] = [[] for _ in range(model.num_states)]
     for a, source in enumerate(model.arcs[:, 0].tolist()):
@@ -135,15 +172,7 @@ def denominator(
     if topology == "ctc":
         graph = _ctc(model, leaving, blank)
     elif topology == "hmm":
-        if states_per_label < 1:
-            raise ArgumentError(
-                f"states_per_label must be at least 1, got {states_per_label}", argument="states_per_label"
-            )
-        if states_per_label == 1 and transitions.skip > -np.inf:
-            raise ArgumentError(
-                "a skip would jump over a whole token: use at least 2 states a label", argument="transitions"
-            )
-        graph = _hmm(model, leaving, states_per_label, transitions)
+        graph = _hmm(model, leaving, *_states(model, states_per_label, columns, transitions))
     else:
         raise ArgumentError(f"topology must be 'ctc' or 'hmm', got {topology!r}", argument="topology")
     if not all_final:

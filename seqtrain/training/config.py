@@ -13,10 +13,15 @@ from seqtrain.training.schedule import StepSchedule
 from seqtrain.training.settings import from_mapping, read_toml, with_assignments
 
 __all__ = [
+    "FROM_SCRATCH",
+    "NETWORKS",
     "AlignmentConfig",
     "CtcConfig",
     "DecodingConfig",
+    "FineTuningConfig",
     "HmmConfig",
+    "LfmmiConfig",
+    "MbrConfig",
     "ModelConfig",
     "OptimizerConfig",
     "RecipeConfig",
@@ -25,11 +30,23 @@ __all__ = [
     "read_config",
 ]
 
+FROM_SCRATCH = ("ctc", "hmm")
+NETWORKS = (*FROM_SCRATCH, "lfmmi", "mbr")
+"""The stages that train a network: two from scratch, the others go on from a network of a stage before them."""
+
 
 def _positive(config: object, *names: str) -> None:
     for name in names:
         if not getattr(config, name) > 0:
             raise ArgumentError(f"{name} is {getattr(config, name)}; it must be positive", argument=name)
+
+
+def _not_negative(config: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < float("inf"):
+            raise ArgumentError(
+                f"{name} is {getattr(config, name)}; it must be finite and not negative", argument=name
+            )
 
 
 def _probability(config: object, *names: str) -> None:
@@ -122,15 +139,101 @@ class HmmConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FineTuningConfig(StageConfig):
+    """A stage that goes on from a trained network.
+
+    Args:
+        start: the stage whose network it goes on from; "best" takes the one with the fewest phone errors on the first
+            held-out set, which has served for development then.
+        learning_rate: the peak, in place of the optimizer's.
+        ctc_scale: weight of the full sum over the transcript's own paths (with CTC's labels: CTC), per frame.
+        language_model_order: n of the n-gram over phones.
+        language_model_smoothing: "witten-bell" or "kneser-ney".
+    """
+
+    steps: int = 100
+    warmup: int = 20
+    evaluate_every: int = 50
+    start: str = "best"
+    learning_rate: float = 5e-4
+    ctc_scale: float = 0.1
+    language_model_order: int = 3
+    language_model_smoothing: str = "witten-bell"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "learning_rate", "language_model_order")
+        _not_negative(self, "ctc_scale")
+        if self.start != "best" and self.start not in self.predecessors:
+            raise ArgumentError(
+                f"start is {self.start!r}; it must be 'best' or one of {', '.join(self.predecessors)}",
+                argument="start",
+            )
+
+    @property
+    def predecessors(self) -> tuple[str, ...]:
+        """The stages whose networks it may go on from."""
+        return FROM_SCRATCH
+
+
+@dataclass(frozen=True, kw_only=True)
+class LfmmiConfig(FineTuningConfig):
+    """Lattice-free MMI; the options are those of `seqtrain.losses.LFMMILoss`."""
+
+    den_scale: float = 1.0
+    acoustic_scale: float = 1.0
+    leak: float = 1e-5
+    boost: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "acoustic_scale")
+        _not_negative(self, "den_scale", "leak", "boost")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MbrConfig(FineTuningConfig):
+    """Minimum Bayes risk.
+
+    Args:
+        risk: "frames": the frames whose phone is wrong, expected over a lattice, exactly (MPFE); "edits": the edit
+            distance of phones, expected over samples.
+        count: samples of an utterance.
+        beam: of the lattice, natural log.
+        acoustic_scale: of the scores in the lattice.
+    """
+
+    learning_rate: float = 2e-4
+    risk: str = "frames"
+    count: int = 8
+    beam: float = 8.0
+    acoustic_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "beam", "acoustic_scale")
+        if self.risk not in ("frames", "edits"):
+            raise ArgumentError(f"risk is {self.risk!r}; it must be 'frames' or 'edits'", argument="risk")
+        if self.count < 2:
+            raise ArgumentError(f"count is {self.count}; it must be at least 2", argument="count")
+
+    @property
+    def predecessors(self) -> tuple[str, ...]:
+        return (*FROM_SCRATCH, "lfmmi")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodingConfig:
-    """Word decoding: scale of the bigram, score added at each word, probability of words never seen."""
+    """Word decoding: scale of the bigram, score added at each word, probability of words never seen, and the beam of
+    the lattice that words with times and confidences come from."""
 
     lm_scale: float = 1.0
     word_score: float = 0.0
     unseen_probability: float = 1e-3
+    beam: float = 10.0
 
     def __post_init__(self) -> None:
-        _positive(self, "lm_scale", "unseen_probability")
+        _positive(self, "lm_scale", "unseen_probability", "beam")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +251,7 @@ class AlignmentConfig:
     shown: int = 4
 
 
-_MEASURES = ("per", "wer_open", "wer_closed", "starts_within", "ends_within")
+_MEASURES = ("per", "per_lm", "wer_open", "wer_closed", "starts_within", "ends_within")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +265,10 @@ class TargetsConfig:
         for table in ("at_most", "at_least"):
             for name, bound in getattr(self, table).items():
                 parts = name.split(".")
-                if len(parts) != 3 or parts[1] not in ("ctc", "hmm") or parts[2] not in _MEASURES:
+                if len(parts) != 3 or parts[1] not in NETWORKS or parts[2] not in _MEASURES:
                     raise ArgumentError(
-                        f"{name!r} isn't set.stage.measure, with ctc or hmm and one of {', '.join(_MEASURES)}",
+                        f"{name!r} isn't set.stage.measure, with one of {', '.join(NETWORKS)} and one of "
+                        f"{', '.join(_MEASURES)}",
                         argument=table,
                     )
                 if isinstance(bound, bool) or not isinstance(bound, (int, float)):
@@ -189,6 +293,8 @@ class RecipeConfig:
     features: LogMel
     ctc: CtcConfig
     hmm: HmmConfig
+    lfmmi: LfmmiConfig = field(default_factory=LfmmiConfig)
+    mbr: MbrConfig = field(default_factory=MbrConfig)
     seed: int = 1
     threads: int = 2
     batch_frames: int = 3000

@@ -1,36 +1,26 @@
-"""The criteria of the recipes' two stages."""
+"""The criteria of the two stages that begin from nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from seqtrain.errors import ArgumentError
-from seqtrain.fsa import FsaBatch
+from seqtrain.fsa import ctc
 from seqtrain.losses import CTCLoss, FastBaumWelchLoss, PriorEstimator
-from seqtrain.training.criterion import Criterion, CriterionValue
+from seqtrain.training.criterion import AutomatonSource, Criterion, CriterionValue
+from seqtrain.training.diagnostics import diagnostics
 
-__all__ = ["AutomatonSource", "CtcCriterion", "HmmCriterion"]
-
-
-class AutomatonSource(Protocol):
-    """Where automata come from: an aligner service, or anything like it."""
-
-    def automata(self, tags: Sequence[str]) -> FsaBatch:
-        """The automata of some utterances, in order."""
-
-    def prefetch(self, batches: Sequence[Sequence[str]]) -> None:
-        """Told which batches will be asked for, in order."""
+__all__ = ["CtcCriterion", "HmmCriterion"]
 
 
 class CtcCriterion(Criterion):
     """Connectionist temporal classification, per frame.
 
     `masked` in the metrics is the number of utterances in a step that the time warp left too short for their
-    labels; these count as zero.
+    labels; these count as zero. The other metrics are those of `seqtrain.losses.sequence_diagnostics`.
 
     Args:
         targets: labels (U,) int64 of each utterance by its id, without blanks.
@@ -39,13 +29,18 @@ class CtcCriterion(Criterion):
 
     def __init__(self, targets: Mapping[str, torch.Tensor], *, blank: int) -> None:
         self._targets = targets
+        self._blank = blank
         self._loss = CTCLoss(blank=blank, normalize=True, reduction="frames", on_infeasible="mask")
 
     def __call__(self, tags: Sequence[str], logits: torch.Tensor, lengths: torch.Tensor) -> CriterionValue:
         targets = [self._target(tag) for tag in tags]
         target_lengths = torch.tensor([len(target) for target in targets], dtype=torch.int64)
-        loss = self._loss(logits, pad_sequence(targets, batch_first=True), lengths, target_lengths, tags=tags)
-        return CriterionValue(loss, {"masked": float(len(self._loss.infeasible.last))})
+        padded = pad_sequence(targets, batch_first=True)
+        loss = self._loss(logits, padded, lengths, target_lengths, tags=tags)
+        metrics = {"masked": float(len(self._loss.infeasible.last))}
+        automata = ctc(padded, target_lengths, blank=self._blank)
+        watched = diagnostics(logits.detach().log_softmax(-1), lengths, automata, silence=self._blank)
+        return CriterionValue(loss, {**metrics, **watched})
 
     def _target(self, tag: str) -> torch.Tensor:
         if tag not in self._targets:
@@ -58,7 +53,7 @@ class HmmCriterion(Criterion):
 
     The score of label s in a frame is log p(s | x) - a · log p(s), where p(s) is the running mean of the
     softmax over training. `silence` in the metrics is silence's share of the softmax: where it passes one
-    half, silence has taken over, and training has failed. `masked` is as in `CtcCriterion`.
+    half, silence has taken over, and training has failed. The other metrics are as in `CtcCriterion`.
 
     Args:
         source: gives the automata of utterances by their ids.
@@ -80,8 +75,9 @@ class HmmCriterion(Criterion):
         self._source = source
         self._silence = silence
         self._prior = PriorEstimator(num_labels, mode="running", momentum=prior_momentum)
+        self._prior_scale = prior_scale
         self._loss = FastBaumWelchLoss(
-            source, prior=self._prior, prior_scale=prior_scale, reduction="frames", on_infeasible="mask"
+            prior=self._prior, prior_scale=prior_scale, reduction="frames", on_infeasible="mask"
         )
 
     @property
@@ -91,8 +87,11 @@ class HmmCriterion(Criterion):
 
     def __call__(self, tags: Sequence[str], logits: torch.Tensor, lengths: torch.Tensor) -> CriterionValue:
         log_probs = logits.log_softmax(dim=-1)
-        loss = self._loss(log_probs, lengths, tags)
-        metrics = {"masked": float(len(self._loss.infeasible.last))}
+        automata = self._source.automata(tags)
+        loss = self._loss(log_probs, lengths, automata)
+        scores = log_probs.detach() - self._prior_scale * self.log_prior
+        metrics = diagnostics(scores, lengths, automata, silence=self._silence)
+        metrics["masked"] = float(len(self._loss.infeasible.last))
         if self._silence is not None:
             inside = torch.arange(log_probs.shape[1]) < lengths[:, None]
             metrics["silence"] = float(log_probs.detach()[:, :, self._silence].exp()[inside].mean())

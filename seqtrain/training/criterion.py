@@ -5,10 +5,38 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 
-__all__ = ["Criterion", "CriterionValue"]
+from seqtrain.fsa import FsaBatch
+from seqtrain.lexicon import AutomatonBuilder
+
+__all__ = ["AutomatonSource", "BuilderSource", "Criterion", "CriterionValue"]
+
+
+class AutomatonSource(Protocol):
+    """Where automata come from: an aligner service, or anything like it."""
+
+    def automata(self, tags: Sequence[str]) -> FsaBatch:
+        """The automata of some utterances, in order."""
+
+    def prefetch(self, batches: Sequence[Sequence[str]]) -> None:
+        """Told which batches will be asked for, in order."""
+
+
+class BuilderSource:
+    """Automata built here and now, of the texts of utterances by their ids."""
+
+    def __init__(self, builder: AutomatonBuilder, texts: Mapping[str, str]) -> None:
+        self._builder = AutomatonBuilder(builder.lexicon, builder.topology, texts)
+
+    def automata(self, tags: Sequence[str]) -> FsaBatch:
+        """As `AutomatonBuilder.automata`."""
+        return self._builder.automata(tags)
+
+    def prefetch(self, batches: Sequence[Sequence[str]]) -> None:
+        """Nothing is fetched."""
 
 
 @dataclass(frozen=True)

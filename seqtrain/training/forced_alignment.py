@@ -9,7 +9,7 @@ from seqtrain.align.words import align_words
 from seqtrain.data import Utterance
 from seqtrain.lexicon import AutomatonBuilder
 from seqtrain.training.acoustics import ScoredSet
-from seqtrain.training.criteria import AutomatonSource
+from seqtrain.training.criterion import AutomatonSource
 
 __all__ = ["force_align"]
 

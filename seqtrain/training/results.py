@@ -13,7 +13,7 @@ from seqtrain.files import replace_file
 
 __all__ = ["STAGE_NAMES", "Results", "describe_rate", "format_table"]
 
-STAGE_NAMES = {"ctc": "CTC", "hmm": "full-sum HMM"}
+STAGE_NAMES = {"ctc": "CTC", "hmm": "full-sum HMM", "lfmmi": "LF-MMI", "mbr": "MBR"}
 
 
 class Results:
@@ -73,12 +73,15 @@ def format_table(results: dict[str, Any]) -> str:
         )
         lines.append(f"{name}: {size} ({note})")
         lines.append(
-            f"  {'':14}{'PER':>8}  {'WER open':>8}  {'WER closed':>10}"
+            f"  {'':14}{'PER':>8}  {'with LM':>8}  {'WER open':>8}  {'WER closed':>10}"
             + ("    word ends as PocketSphinx's" if boundaries.get(name) else "")
         )
         for stage, rates in stages.items():
             row = f"  {STAGE_NAMES.get(stage, stage):14}"
-            row += f"{rates['per']['percent']:>7.1f}%  {rates['wer_open']['percent']:>7.1f}%  "
+            with_model = f"{rates['per_lm']['percent']:.1f}%" if "per_lm" in rates else "-"
+            row += (
+                f"{rates['per']['percent']:>7.1f}%  {with_model:>8}  {rates['wer_open']['percent']:>7.1f}%  "
+            )
             row += f"{rates['wer_closed']['percent']:>9.1f}%"
             found = boundaries.get(name, {}).get(stage)
             if found:

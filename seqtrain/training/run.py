@@ -3,8 +3,10 @@
     prepare   the corpus: manifests, lexicon
     ctc       a network trained with CTC
     hmm       another one, from a flat start, with the full sum over automata from an aligner service
-    align     forced alignment of the held-out sets with both
-    score     error rates of both on the held-out sets
+    lfmmi     goes on from the better one of these with lattice-free MMI
+    mbr       goes on from the best network so far with minimum Bayes risk
+    align     forced alignment of the held-out sets with all of them
+    score     error rates of all of them on the held-out sets, and what they recognize
     report    the page to look at
 
 Everything lies in the working folder. A stage takes what the stages before it left there.
@@ -27,15 +29,15 @@ from seqtrain.data import Corpus, Dataset, DurationBatches, FeatureCache, Uttera
 from seqtrain.errors import ArgumentError
 from seqtrain.training.acoustics import ScoredSet
 from seqtrain.training.boundaries import agreement, pocketsphinx_boundaries
-from seqtrain.training.config import RecipeConfig
-from seqtrain.training.criteria import CtcCriterion, HmmCriterion
+from seqtrain.training.config import FROM_SCRATCH, NETWORKS, FineTuningConfig, RecipeConfig
 from seqtrain.training.criterion import Criterion
+from seqtrain.training.decoded import write_decoded
 from seqtrain.training.entry import Prepare
 from seqtrain.training.evaluation import Decoder, reference_phones
 from seqtrain.training.forced_alignment import force_align
 from seqtrain.training.loop import Stage, train
 from seqtrain.training.metrics import MetricsLog
-from seqtrain.training.networks import NETWORKS, Networks
+from seqtrain.training.networks import Networks
 from seqtrain.training.optimizer import adamw
 from seqtrain.training.progress import Console
 from seqtrain.training.report import AlignmentTrack, write_report
@@ -43,13 +45,14 @@ from seqtrain.training.results import STAGE_NAMES, Results, describe_rate, forma
 from seqtrain.training.service import ServiceSource, automaton_service
 from seqtrain.training.settings import with_settings
 from seqtrain.training.side_by_side import train_side_by_side
+from seqtrain.training.stage_criteria import StageCriteria
 from seqtrain.training.summary import report_data
 from seqtrain.training.targets import Target, check_targets
 from seqtrain.training.tracks import alignment_views, of_middling_length, stage_tracks
 
 __all__ = ["STAGES", "RecipeRun"]
 
-STAGES = ("prepare", "ctc", "hmm", "align", "score", "report")
+STAGES = ("prepare", *NETWORKS, "align", "score", "report")
 # Speech that was trained on has rarely more silence than this.
 _TOO_SILENT = 0.5
 
@@ -58,7 +61,7 @@ class RecipeRun:
     """One run of a recipe in its working folder.
 
     Files there: `data/` (corpus), `features/` (cache), `<stage>/checkpoint.safetensors`, `<stage>/metrics.jsonl`,
-    `results.json`, `alignments/<set>-<stage>.jsonl`, `report.html`.
+    `results.json`, `alignments/<set>-<stage>.jsonl`, `decoded/<set>-<stage>.jsonl`, `report.html`.
 
     Args:
         config: the recipe.
@@ -89,7 +92,7 @@ class RecipeRun:
     def run(self, stages: Sequence[str] = STAGES) -> dict[str, Any]:
         """Runs the stages in their own order, whatever order they are named in; returns what was measured.
 
-        The two that train don't need each other: with two threads or more, they train side by side.
+        The two that train from scratch don't need each other: with two threads or more, they train side by side.
 
         Raises:
             ArgumentError: an unknown stage.
@@ -105,14 +108,15 @@ class RecipeRun:
         torch.set_num_threads(self._given.threads)
         if "prepare" in stages:
             self.prepare()
-        training = [stage for stage in NETWORKS if stage in stages]
+        training = [stage for stage in FROM_SCRATCH if stage in stages]
         if len(training) > 1 and self._given.threads > 1:
             measured = train_side_by_side(
                 training, self.config, self.workdir, console=self.console, resume=self.resume
             )
             self.results.update("stages", measured)
-        else:
-            for stage in training:
+            training = []
+        for stage in NETWORKS:
+            if stage in stages and (stage in training or stage not in FROM_SCRATCH):
                 self.results.update("stages", {stage: self.train(stage)})
         functions: dict[str, Callable[[], None]] = {
             "align": self.align,
@@ -161,12 +165,17 @@ class RecipeRun:
         """Trains the network of a stage, here and now; returns its steps, its size, the seconds it took.
 
         "ctc" is connectionist temporal classification; "hmm" begins from a flat start, with the full sum over
-        automata from the aligner service.
+        automata from the aligner service; "lfmmi" and "mbr" go on from a network (`start` among what is measured).
         """
-        if stage == "ctc":
-            return self._train(stage, self._ctc_criterion())
+        about: dict[str, Any] = {}
+        if stage not in FROM_SCRATCH:
+            resumed = self.resume and self.networks.checkpoint(stage).exists()
+            about["start"] = self.networks.start(stage) if resumed else self.networks.choose_start(stage)
+            self.console.say(f"{stage} goes on from the network of {about['start']}")
+        if self.networks.origin(stage) == "ctc":
+            return self._train(stage, self._criteria(None).criterion(stage)) | about
         with self._service() as source:
-            measured = self._train(stage, self._hmm_criterion(source))
+            measured = self._train(stage, self._criteria(source).criterion(stage)) | about
         share = next((r["silence"] for r in reversed(list(self._metrics(stage))) if "silence" in r), 0.0)
         if share > _TOO_SILENT:
             self.console.say(
@@ -176,17 +185,17 @@ class RecipeRun:
         return measured
 
     def align(self) -> None:
-        """Aligns the held-out sets with both networks, and compares word boundaries with PocketSphinx's."""
+        """Aligns the held-out sets with every network, and compares word boundaries with PocketSphinx's."""
         aligned: dict[str, dict[str, Mapping[str, AlignedUtterance]]] = {}
         with self._service() as source:
-            for stage in NETWORKS:
+            for stage in self.networks.trained_stages():
                 for name, utterances in self.corpus.heldout.items():
                     found = force_align(
                         self._scored(stage, name),
                         utterances,
                         builder=self.networks.builder(stage),
                         # The service has the HMM's automata; CTC's topology is our own affair.
-                        source=source if stage == "hmm" else None,
+                        source=source if self.networks.origin(stage) == "hmm" else None,
                         frame_shift=self.config.frame_shift,
                         frame_offset=self.config.frame_offset,
                     )
@@ -206,7 +215,7 @@ class RecipeRun:
             self.results.update("boundaries", {name: values})
 
     def aligned(self, stage: str, name: str) -> dict[str, AlignedUtterance]:
-        """A held-out set's words and phones in time, by the network of `stage` ("ctc", "hmm"), without the service.
+        """A held-out set's words and phones in time, by the network of `stage` ("ctc", "hmm" …), without the service.
 
         Raises:
             CheckpointError, DataError: that stage hasn't been trained to its end.
@@ -221,15 +230,23 @@ class RecipeRun:
         )
 
     def score(self) -> None:
-        """Decodes the held-out sets with both networks and prints the table."""
+        """Decodes the held-out sets with every network and prints the table."""
         for name in self.corpus.heldout:
             rates = {}
-            for stage in NETWORKS:
+            for stage in self.networks.trained_stages():
                 scored = self._scored(stage, name)
                 decoder = self._decoder(stage)
                 words = decoder.word_error_rates(scored)
+                with_model = decoder.phone_error_rate_with_model(scored)
+                write_decoded(
+                    self.workdir / "decoded" / f"{name}-{stage}.jsonl",
+                    decoder.recognized(scored),
+                    frame_shift=self.config.frame_shift,
+                    frame_offset=self.config.frame_offset,
+                )
                 rates[stage] = {
                     "per": describe_rate(decoder.phone_error_rate(scored)),
+                    **({} if with_model is None else {"per_lm": describe_rate(with_model)}),
                     "wer_open": describe_rate(words.open),
                     "wer_closed": describe_rate(words.closed),
                 }
@@ -249,12 +266,12 @@ class RecipeRun:
         chosen = of_middling_length(heldout, self.config.alignment.shown)
         aligners = []
         with self._service() as source:
-            for stage in NETWORKS:
+            for stage in self.networks.trained_stages():
                 tracks = stage_tracks(
                     self._scored(stage, name).subset([u.id for u in chosen]),
                     name=STAGE_NAMES[stage],
                     builder=self.networks.builder(stage),
-                    source=source if stage == "hmm" else None,
+                    source=source if self.networks.origin(stage) == "hmm" else None,
                     utterances=chosen,
                     frame_shift=self.config.frame_shift,
                     frame_offset=self.config.frame_offset,
@@ -285,7 +302,7 @@ class RecipeRun:
 
     @cached_property
     def networks(self) -> Networks:
-        """The networks of both stages."""
+        """The networks of the stages."""
         return Networks(self.config, self.corpus, self.workdir)
 
     def _describe(self, utterances: Sequence[Utterance]) -> dict[str, float]:
@@ -324,23 +341,8 @@ class RecipeRun:
         ) as source:
             yield source
 
-    def _ctc_criterion(self) -> CtcCriterion:
-        inventory, lexicon = self.networks.builder("ctc").inventory, self.networks.lexicon
-        targets = {}
-        for utterance in self.corpus.train:
-            labels = [inventory.index(phone) for phone in reference_phones(lexicon, utterance.text)]
-            targets[utterance.id] = torch.tensor(labels, dtype=torch.int64)
-        return CtcCriterion(targets, blank=0 if inventory.blank is None else inventory.blank)
-
-    def _hmm_criterion(self, source: ServiceSource) -> HmmCriterion:
-        inventory = self.networks.builder("hmm").inventory
-        return HmmCriterion(
-            source,
-            num_labels=len(inventory),
-            silence=inventory.silence,
-            prior_scale=self.config.hmm.prior_scale,
-            prior_momentum=self.config.hmm.prior_momentum,
-        )
+    def _criteria(self, service: ServiceSource | None) -> StageCriteria:
+        return StageCriteria(self.config, self.corpus, self.networks, service=service)
 
     def _metrics(self, stage: str) -> MetricsLog:
         return MetricsLog(self.workdir / stage / "metrics.jsonl")
@@ -349,13 +351,14 @@ class RecipeRun:
         dataset = self._dataset(self.corpus.train)
         model = self.networks.begin(name)
         config, optimizer = self.networks.stage_config(name), self.config.optimizer
+        learning_rate = (
+            config.learning_rate if isinstance(config, FineTuningConfig) else optimizer.learning_rate
+        )
         stage = Stage(
             name=name,
             run=self.networks.identity(name),
             model=model,
-            optimizer=adamw(
-                model, learning_rate=optimizer.learning_rate, weight_decay=optimizer.weight_decay
-            ),
+            optimizer=adamw(model, learning_rate=learning_rate, weight_decay=optimizer.weight_decay),
             schedule=config.schedule,
             dataset=dataset,
             batches=DurationBatches(
@@ -381,12 +384,16 @@ class RecipeRun:
         return {"steps": config.steps, "parameters": parameters, **used}
 
     def _evaluate(self, stage: str, model: nn.Module, criterion: Criterion) -> dict[str, float]:
-        """Phone error rates on the held-out sets while training goes on."""
+        """Phone error rates on the held-out sets while training goes on; where it has a phone n-gram, with it, too."""
         network, decoder = self.networks.in_training(model, criterion), self._decoder(stage)
-        return {
-            f"per_{name}": decoder.phone_error_rate(network.score(self._dataset(utterances))).percent
-            for name, utterances in self.corpus.heldout.items()
-        }
+        measured = {}
+        for name, utterances in self.corpus.heldout.items():
+            scored = network.score(self._dataset(utterances))
+            measured[f"per_{name}"] = decoder.phone_error_rate(scored).percent
+            with_model = None if stage in FROM_SCRATCH else decoder.phone_error_rate_with_model(scored)
+            if with_model is not None:
+                measured[f"per_lm_{name}"] = with_model.percent
+        return measured
 
     def _scored(self, stage: str, name: str) -> ScoredSet:
         return self.networks.trained(stage).score(self._dataset(self.corpus.heldout[name]))

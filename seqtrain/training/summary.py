@@ -11,7 +11,12 @@ from seqtrain.training.results import STAGE_NAMES
 
 __all__ = ["report_data"]
 
-_MEASURES = (("per", "PER"), ("wer_open", "WER open"), ("wer_closed", "WER closed"))
+_MEASURES = (
+    ("per", "PER"),
+    ("per_lm", "PER with LM"),
+    ("wer_open", "WER open"),
+    ("wer_closed", "WER closed"),
+)
 
 
 def report_data(
@@ -49,9 +54,10 @@ def _facts(results: Mapping[str, Any]) -> dict[str, str]:
             f"{about['phones']} phones"
         )
     for stage, used in results.get("stages", {}).items():
+        start = f"from {STAGE_NAMES[used['start']]}, " if "start" in used else ""
         facts[f"Training, {STAGE_NAMES[stage]}"] = (
-            f"{used['steps']} steps, {used['parameters'] / 1e6:.2f} M parameters, {used['cpu_seconds']:.0f} s of CPU "
-            f"time, {used['wall_seconds']:.0f} s"
+            f"{start}{used['steps']} steps, {used['parameters'] / 1e6:.2f} M parameters, "
+            f"{used['cpu_seconds']:.0f} s of CPU time, {used['wall_seconds']:.0f} s"
         )
     facts["Seed"] = str(corpus.get("seed", ""))
     facts.update(machine_facts())
@@ -79,9 +85,13 @@ def _error_tables(results: Mapping[str, Any]) -> list[Table]:
         for stage, rates in stages.items():
             cells = []
             for measure, _ in _MEASURES:
+                if measure not in rates:
+                    cells.append(Cell("–"))
+                    continue
                 rate = rates[measure]
                 low, high = rate["interval"]
-                best = all(rate["percent"] <= other[measure]["percent"] for other in stages.values())
+                others = [other[measure]["percent"] for other in stages.values() if measure in other]
+                best = rate["percent"] <= min(others)
                 cells.append(Cell(f"{rate['percent']:.1f} %", f"{low:.1f} … {high:.1f}", best=best))
             rows.append((STAGE_NAMES[stage], *cells))
         tables.append(
@@ -89,7 +99,8 @@ def _error_tables(results: Mapping[str, Any]) -> list[Table]:
                 f"Error rates, {name}",
                 ("", *(title for _, title in _MEASURES)),
                 tuple(rows),
-                note="PER against each word's first pronunciation. WER with a bigram of the training text; open: the "
+                note="PER against each word's first pronunciation; with LM: through the phone n-gram that "
+                "discriminative training competes with. WER with a bigram of the training text; open: the "
                 "vocabulary has the words of the held-out sets, closed: it hasn't. Small: 95 % bootstrap interval over "
                 "utterances, which knows nothing of other speakers or other seeds.",
             )
@@ -137,8 +148,21 @@ def _plots(records: Sequence[Mapping[str, Any]], corpus: Mapping[str, Any]) -> l
         curves = _curves(records, f"per_{name}")
         if curves:
             plots.append(Plot(f"Phone error rate, {name}", "step", "PER (%)", curves, y_from_zero=True))
+    for name in corpus.get("heldout", {}):
+        curves = _curves(records, f"per_lm_{name}")
+        if curves:
+            title = f"Phone error rate through the phone n-gram, {name}"
+            plots.append(Plot(title, "step", "PER (%)", curves, y_from_zero=True))
+    # Each criterion has a scale of its own.
+    for stage, title in STAGE_NAMES.items():
+        curves = _curves([r for r in records if r["stage"] == stage], "loss")
+        if curves:
+            plots.append(Plot(f"Training criterion, {title}", "step", "per frame, natural log", curves))
     for key, title, label in (
-        ("loss", "Training criterion", "per frame, natural log"),
+        ("expected_errors", "Expected share of wrong phones", "share"),
+        ("gap", "Numerator less denominator", "per frame, natural log"),
+        ("alignment_entropy", "Entropy of the alignment", "per frame, natural log"),
+        ("silence_share", "Share of blank or silence in the alignment", "share"),
         ("silence", "Share of silence in the network's output", "share"),
         ("learning_rate", "Learning rate", ""),
     ):

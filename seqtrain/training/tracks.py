@@ -8,7 +8,7 @@ from seqtrain.data import Dataset, Utterance
 from seqtrain.functional import posteriors
 from seqtrain.lexicon import AutomatonBuilder
 from seqtrain.training.acoustics import ScoredSet
-from seqtrain.training.criteria import AutomatonSource
+from seqtrain.training.criterion import AutomatonSource
 from seqtrain.training.forced_alignment import force_align
 from seqtrain.training.report import AlignmentTrack, AlignmentView
 

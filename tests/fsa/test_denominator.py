@@ -78,6 +78,33 @@ def test_hmm(model: TokenModel, states: int) -> None:
     assert reference.full_sum(x, graph) == pytest.approx(total(x, model, numerator, 5), rel=1e-6)
 
 
+def test_labels_with_their_own_columns_and_transitions(model: TokenModel) -> None:
+    """Token 2 has one state, as silence has; each sequence is the splice of its labels' chains."""
+    columns = [[0], [0, 3], [2], [3, 1]]  # the first is nobody's
+    transitions = [Transitions(loop=-0.1 * v, forward=-0.3 - v) for v in range(4)]
+    x = np.random.default_rng(3).normal(size=(4, 4))
+
+    def numerator(targets: torch.Tensor, lengths: torch.Tensor) -> list[Fsa]:
+        tokens = targets[0, : int(lengths)].tolist()
+        states = [(column, transitions[v]) for v in tokens for column in columns[v]]
+        arcs, weights, leaving = [], [], 0.0
+        for state, (column, paid) in enumerate(states, start=1):
+            arcs += [[state - 1, state, column], [state, state, column]]
+            weights += [leaving, paid.loop]
+            leaving = paid.forward
+        return [
+            Fsa(
+                np.array(arcs, dtype=np.int64).reshape(-1, 3),
+                weights,
+                num_states=len(states) + 1,
+                final={len(states): leaving},
+            )
+        ]
+
+    graph = denominator(model, "hmm", columns=columns, transitions=transitions)
+    assert reference.full_sum(x, graph) == pytest.approx(total(x, model, numerator, 4), rel=1e-6)
+
+
 def test_the_kernel_sums_it() -> None:
     graph = denominator(estimate_token_model(TRANSCRIPTS), "ctc")
     x = torch.randn(3, 9, 4)
@@ -118,6 +145,12 @@ def test_bad_input() -> None:
         denominator(model, "hmm", transitions=Transitions(skip=-1.0))
     with pytest.raises(ArgumentError, match="states_per_label must be at least 1, got 0"):
         denominator(model, "hmm", states_per_label=0)
+    with pytest.raises(LabelError, match="label 3 must be one of the 3 that columns describes"):
+        denominator(model, "hmm", columns=[[0], [1], [2]])
+    with pytest.raises(
+        ArgumentError, match="transitions are given for 2 labels, and the token model has label 3"
+    ):
+        denominator(model, "hmm", transitions=[Transitions()] * 2)
     with pytest.raises(ArgumentError, match="order must be at least 1, got 0"):
         estimate_token_model(TRANSCRIPTS, order=0)
     with pytest.raises(ArgumentError, match="its order must be at least 2"):

@@ -6,7 +6,9 @@ import argparse
 import dataclasses
 import io
 import json
+import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +47,72 @@ def test_both_stages_learn(finished: tuple[Path, str]) -> None:
     assert results["corpus"]["heldout"]["dev"]["words"] == 16
 
 
+def test_fine_tuned_stages_go_on_from_the_best_network(finished: tuple[Path, str]) -> None:
+    workdir, said = finished
+    results = json.loads((workdir / "results.json").read_text())
+
+    def last_error(stage: str) -> float:
+        records = [json.loads(line) for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()]
+        found = [r for r in records if "per_dev" in r][-1]
+        return min(found["per_dev"], found.get("per_lm_dev", found["per_dev"]))
+
+    for stage, earlier in (("lfmmi", ("ctc", "hmm")), ("mbr", ("ctc", "hmm", "lfmmi"))):
+        start = results["stages"][stage]["start"]
+        assert start in earlier
+        assert last_error(start) == min(map(last_error, earlier))
+        assert f"{stage} goes on from the network of {start}" in said
+        assert results["scores"]["dev"][stage]["per"]["percent"] < 15, stage
+        records = [json.loads(line) for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()]
+        logged = next(record for record in records if "loss" in record)
+        specific = "gap" if stage == "lfmmi" else "expected_errors"
+        assert {specific, "alignment_entropy", "silence_share"} <= set(logged)
+
+
+@pytest.mark.parametrize("start", ["ctc", "hmm"])
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_lattice_free_mmi_is_finite_at_other_learning_rates(
+    finished: tuple[Path, str], tmp_path: Path, start: str, factor: float
+) -> None:
+    """Two epochs; a step that isn't finite raises DivergenceError."""
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    config = dataclasses.replace(CONFIG.lfmmi, start=start, learning_rate=factor * CONFIG.lfmmi.learning_rate)
+    other = RecipeRun(
+        dataclasses.replace(CONFIG, lfmmi=config), tmp_path, prepare=prepare, console=Console(io.StringIO())
+    )
+    other.run(["lfmmi"])
+    records = [json.loads(line) for line in (tmp_path / "lfmmi" / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["epoch"] >= 2
+    assert all(math.isfinite(value) for r in records for value in r.values() if isinstance(value, float))
+
+
+@pytest.mark.parametrize(("start", "risk"), [("hmm", "frames"), ("ctc", "edits"), ("lfmmi", "frames")])
+def test_minimum_bayes_risk_from_each_network(
+    finished: tuple[Path, str], tmp_path: Path, start: str, risk: str
+) -> None:
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    config = dataclasses.replace(CONFIG.mbr, start=start, risk=risk)
+    results = RecipeRun(
+        dataclasses.replace(CONFIG, mbr=config), tmp_path, prepare=prepare, console=Console(io.StringIO())
+    ).run(["mbr", "score"])
+    assert results["stages"]["mbr"]["start"] == start
+    assert results["scores"]["dev"]["mbr"]["per"]["percent"] < 15
+
+
+def test_what_a_fine_tuned_stage_needs(finished: tuple[Path, str], tmp_path: Path) -> None:
+    def other(**mbr: Any) -> RecipeRun:
+        config = dataclasses.replace(CONFIG, mbr=dataclasses.replace(CONFIG.mbr, **mbr))
+        return RecipeRun(config, tmp_path, prepare=prepare, console=Console(io.StringIO()))
+
+    recipe(tmp_path).run(["prepare"])
+    with pytest.raises(CheckpointError, match="none is there: run the stage ctc or hmm first"):
+        recipe(tmp_path).run(["lfmmi"])
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    with pytest.raises(
+        ConfigError, match="samples from CTC, and the network of stage hmm has the labels of the HMM"
+    ):
+        other(start="hmm", risk="edits").run(["mbr"])
+
+
 def test_what_is_said_and_left_behind(finished: tuple[Path, str]) -> None:
     workdir, said = finished
     assert "dev: 4 utterances, 16 words, 32 phones (no speech at all)" in said
@@ -57,6 +125,17 @@ def test_what_is_said_and_left_behind(finished: tuple[Path, str]) -> None:
     for stage in ("ctc", "hmm"):
         lines = (workdir / stage / "metrics.jsonl").read_text().splitlines()
         assert {json.loads(line)["stage"] for line in lines} == {stage}
+
+
+def test_recognized_words_have_times_and_confidences(finished: tuple[Path, str]) -> None:
+    workdir, _ = finished
+    for stage in ("ctc", "hmm", "lfmmi", "mbr"):
+        lines = (workdir / "decoded" / f"dev-{stage}.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        assert {record["id"] for record in records} == {f"dev-{i}" for i in range(4)}
+        words = [word for record in records for word in record["words"]]
+        assert 14 <= len(words) <= 18, stage
+        assert all(0 <= word["start_s"] < word["end_s"] and 0 < word["confidence"] <= 1.001 for word in words)
 
 
 # A network that looks at its surroundings may place a word early or late, but not by half a word.
@@ -123,7 +202,7 @@ def test_a_killed_service_is_a_clear_error_and_the_run_resumes(
 
 def test_stages_need_those_before(tmp_path: Path, finished: tuple[Path, str]) -> None:
     with pytest.raises(
-        ArgumentError, match="there is no stage 'decode'; the stages are prepare, ctc, hmm, align"
+        ArgumentError, match="there is no stage 'decode'; the stages are prepare, ctc, hmm, lfmmi, mbr, align"
     ):
         recipe(tmp_path).run(["decode"])
     with pytest.raises(DataError, match="run the stage 'prepare' first"):
@@ -213,6 +292,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ("assignment", "message"),
     [
         ("ctc.stpes=3", "unknown key ctc.stpes; did you mean ctc.steps?"),
+        ("lfmmi.start=mbr", "lfmmi.start: start is 'mbr'; it must be 'best' or one of ctc, hmm"),
+        ("mbr.risk=words", "mbr.risk: risk is 'words'; it must be 'frames' or 'edits'"),
+        ("mbr.count=1", "mbr.count: count is 1; it must be at least 2"),
+        ("lfmmi.leak=-1.0", "lfmmi.leak: leak is -1.0; it must be finite and not negative"),
         ("ctc.steps=0", "ctc.steps: steps is 0; it must be positive"),
         ("ctc.steps=1.5", "ctc.steps must be int, not 1.5"),
         ("hmm.phone_loop=2.0", "hmm.phone_loop: phone_loop is 2.0; it must lie in [0, 1]"),

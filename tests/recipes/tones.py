@@ -12,7 +12,15 @@ import torch
 
 from seqtrain.data import Corpus, LogMel, Utterance, generator, write_audio, write_corpus
 from seqtrain.lexicon import Lexicon, write_lexicon
-from seqtrain.training.config import AlignmentConfig, CtcConfig, HmmConfig, ModelConfig, RecipeConfig
+from seqtrain.training.config import (
+    AlignmentConfig,
+    CtcConfig,
+    HmmConfig,
+    LfmmiConfig,
+    MbrConfig,
+    ModelConfig,
+    RecipeConfig,
+)
 from seqtrain.training.progress import Console
 from seqtrain.training.run import RecipeRun
 
@@ -63,6 +71,8 @@ CONFIG = RecipeConfig(
     hmm=HmmConfig(
         steps=200, warmup=10, evaluate_every=100, checkpoint_every=10, prior_scale=0.8, timeout=20.0
     ),
+    lfmmi=LfmmiConfig(steps=30, warmup=5, evaluate_every=15, language_model_order=2),
+    mbr=MbrConfig(steps=20, warmup=5, evaluate_every=10, language_model_order=2),
     threads=1,
     batch_frames=400,
     model=ModelConfig(width=32, dilations=(1,), dropout=0.1),
