@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <vector>
@@ -26,6 +27,14 @@ struct Random {
 };
 
 inline std::size_t size(int64_t count) { return static_cast<std::size_t>(count); }
+
+// Device memory as it comes: what nobody has written is a NaN, or -1.
+template <class T>
+std::vector<T> scratch(int64_t count) {
+  std::vector<T> memory(size(count));
+  if (count > 0) std::memset(static_cast<void*>(memory.data()), 0xff, memory.size() * sizeof(T));
+  return memory;
+}
 
 // FNV-1a
 struct Hash {

@@ -33,7 +33,7 @@ struct Result {
 Result run_cuda(AutomataBatch& in, Order order, uint32_t seed) {
   Result out(in);
   const DeviceLayout layout = lay_out_best_path(in.automata.view());
-  std::vector<int32_t> back(size(in.batch * in.frames * layout.nodes));
+  std::vector<int32_t> back = scratch<int32_t>(in.batch * in.frames * layout.nodes);
   BestPathProblem problem{};
   problem.batch = in.batch;
   problem.scores = reinterpret_cast<const char*>(in.scores.data());

@@ -67,12 +67,13 @@ Result run_cuda(Batch& in, Order order, uint32_t seed) {
   out.status.assign(size(in.batch), 0);
   out.occupancies.assign(size(rows * width), 0);
   out.gradient.assign(size(rows * in.labels), 0);
-  std::vector<float> normalizer(size(2 * rows)), emission(size(rows * width)), store(size(rows * states)),
-      carry(size(2 * in.batch * states));
-  std::vector<int32_t> emission_exponent(emission.size()), store_exponent(store.size()), carry_exponent(carry.size()),
-      row_status(size(rows));
-  std::vector<double> row_log(size(rows)), likelihood(size(in.batch), -std::numeric_limits<double>::infinity()),
-      weight(size(in.batch), 1.5);
+  std::vector<float> normalizer = scratch<float>(2 * rows), emission = scratch<float>(rows * width),
+                     store = scratch<float>(rows * states), carry = scratch<float>(2 * in.batch * states);
+  std::vector<int32_t> emission_exponent = scratch<int32_t>(rows * width),
+                       store_exponent = scratch<int32_t>(rows * states),
+                       carry_exponent = scratch<int32_t>(2 * in.batch * states), row_status = scratch<int32_t>(rows);
+  std::vector<double> row_log = scratch<double>(rows), weight(size(in.batch), 1.5),
+                      likelihood(size(in.batch), -std::numeric_limits<double>::infinity());
 
   RowsProblem pass{};
   pass.scores = reinterpret_cast<char*>(in.scores.data());

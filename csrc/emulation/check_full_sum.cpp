@@ -37,12 +37,14 @@ Result run_cuda(AutomataBatch& in, Order order, uint32_t seed) {
   Result out(in);
   std::vector<int64_t> columns(in.used.size() * size(in.width));
   const DeviceLayout layout = lay_out_for_device<float>(in.automata.view(), true, in.width, columns.data(), 1);
-  std::vector<float> emission(size(rows * in.width)), occupancies(size(rows * in.width)),
-      store(size(rows * layout.nodes)), carry(size(2 * in.batch * layout.nodes));
-  std::vector<int32_t> emission_exponent(emission.size()), store_exponent(store.size()), carry_exponent(carry.size()),
-      row_status(size(rows));
-  std::vector<double> row_log(size(rows)), likelihood(size(in.batch), -std::numeric_limits<double>::infinity()),
-      weight(size(in.batch), 1.5), halves(2 * out.arcs.size());
+  std::vector<float> emission = scratch<float>(rows * in.width), occupancies = scratch<float>(rows * in.width),
+                     store = scratch<float>(rows * layout.nodes), carry = scratch<float>(2 * in.batch * layout.nodes);
+  std::vector<int32_t> emission_exponent = scratch<int32_t>(rows * in.width),
+                       store_exponent = scratch<int32_t>(rows * layout.nodes),
+                       carry_exponent = scratch<int32_t>(2 * in.batch * layout.nodes),
+                       row_status = scratch<int32_t>(rows);
+  std::vector<double> row_log = scratch<double>(rows), halves(2 * out.arcs.size()), weight(size(in.batch), 1.5),
+                      likelihood(size(in.batch), -std::numeric_limits<double>::infinity());
 
   RowsProblem pass{};
   pass.scores = reinterpret_cast<char*>(in.scores.data());
