@@ -1,10 +1,11 @@
-"""CTC on a GPU: logits → loss → gradient, beside torch's own two implementations in the same run.
+"""CTC and numerators on a GPU: scores → loss → gradient; CTC beside torch's own two implementations in the same run.
 
     python -m benchmarks.gpu [--turns 20]
 
 Prints one table and keeps it in benchmarks/results/gpu-<device>.md. Times are medians over turns, measured by CUDA
 events. The floor is the time to read the logits once and to write the gradient once at the bandwidth that a copy on the
-same device reaches.
+same device reaches. Numerators are left-to-right models of 3 states a phone, one automaton an utterance: "compact"
+delivers posteriors for the labels in use alone, and never touches the others.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ import seqtrain as st
 from seqtrain.ops.cuda.runtime import runtime
 
 _CASES = (("B16 T500 V500 U60", 16, 500, 500, 60), ("B32 T1500 V5000 U200", 32, 1500, 5000, 200))
+_NUMERATORS = (
+    ("B16 T500 V1500, 120 states", 16, 500, 1500, 40),
+    ("B32 T1000 V6000, 399 states", 32, 1000, 6000, 133),
+)
+_DTYPES = (torch.float32, torch.bfloat16)
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -81,6 +87,37 @@ def row(
     )
 
 
+def numerator_row(
+    name: str, batch: int, frames: int, labels: int, phones: int, dtype: torch.dtype, speed: float, turns: int
+) -> str:
+    """A line of the second table."""
+    generator = torch.Generator().manual_seed(0)
+    fsa = st.fsa.hmm(
+        torch.randint(0, labels // 3, (batch, phones), generator=generator),
+        torch.full((batch,), phones),
+        states_per_label=3,
+        transitions=st.fsa.Transitions.from_probabilities(loop=0.5),
+    )
+    lengths = torch.full((batch,), frames)
+    scores = torch.randn(batch, frames, labels, generator=generator).to("cuda", dtype).requires_grad_()
+    device = runtime(scores.device)
+
+    def dense() -> None:
+        torch.autograd.grad(st.full_sum(scores, lengths, fsa).sum(), scores)
+
+    before = device.launches
+    dense()
+    launches = device.launches - before
+    time = milliseconds(dense, turns)
+    compact = milliseconds(lambda: st.compact_posteriors(scores, lengths, fsa), turns)
+    path = milliseconds(lambda: st.best_path(scores, lengths, fsa), turns)
+    written = scores.numel() * scores.element_size()  # of the scores, a part alone is read
+    return (
+        f"| {name} | {str(dtype).removeprefix('torch.')} | {time:.2f} | {1e3 * written / speed:.2f} | {launches} | "
+        f"{compact:.2f} | {path:.2f} |"
+    )
+
+
 def rows(turns: int) -> list[str]:
     """Lines of the table."""
     speed = bandwidth(turns)
@@ -89,7 +126,11 @@ def rows(turns: int) -> list[str]:
         "",
         "| case | dtype | seqtrain ms | floor ms | GB/s | launches | torch ms | cuDNN ms |",
         "|---|---|---|---|---|---|---|---|",
-        *(row(*case, dtype, speed, turns) for case in _CASES for dtype in (torch.float32, torch.bfloat16)),
+        *(row(*case, dtype, speed, turns) for case in _CASES for dtype in _DTYPES),
+        "",
+        "| numerators | dtype | dense ms | floor ms | launches | compact ms | best path ms |",
+        "|---|---|---|---|---|---|---|",
+        *(numerator_row(*case, dtype, speed, turns) for case in _NUMERATORS for dtype in _DTYPES),
     ]
 
 

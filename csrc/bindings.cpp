@@ -15,6 +15,11 @@ namespace nb = nanobind;
 namespace seqtrain {
 namespace {
 
+// → (bytes, place of the reals, place of the integers, the most nodes of a graph)
+std::tuple<nb::bytes, int64_t, int64_t, int64_t> device_layout(const DeviceLayout& layout) {
+  return {nb::bytes(layout.bytes.data(), layout.bytes.size()), layout.reals, layout.integers, layout.nodes};
+}
+
 template <class Real>
 void bind_real(nb::module_& module, const char* suffix) {
   const auto name = [&](const char* stem) { return std::string(stem) + suffix; };
@@ -97,6 +102,15 @@ void bind_real(nb::module_& module, const char* suffix) {
                nb::gil_scoped_release release;
                denominator(problem);
              });
+  module.def(name("lay_out_for_device").c_str(), [](const GraphsArgument& automata, bool with_weights, int64_t width,
+                                                    uintptr_t column_labels, int threads) {
+    DeviceLayout found;
+    {
+      nb::gil_scoped_release release;
+      found = lay_out_for_device<Real>(graphs(automata), with_weights, width, pointer<int64_t>(column_labels), threads);
+    }
+    return device_layout(found);
+  });
   module.def(name("scatter_occupancies").c_str(),
              [](const TensorArgument& gradient, int64_t batch, int64_t labels, int64_t max_frames, int64_t width,
                 uintptr_t lengths, uintptr_t occupancies, uintptr_t column_labels, bool shared_columns,
@@ -164,6 +178,14 @@ NB_MODULE(SEQTRAIN_MODULE, module) {
                            threads};
     nb::gil_scoped_release release;
     best_path(problem);
+  });
+  module.def("lay_out_best_path", [](const GraphsArgument& automata) {
+    DeviceLayout found;
+    {
+      nb::gil_scoped_release release;
+      found = lay_out_best_path(graphs(automata));
+    }
+    return device_layout(found);
   });
   module.def("lattice_risk",
              [](const GraphsArgument& lattices, uintptr_t risks, uintptr_t final_risks, uintptr_t risk, uintptr_t total,

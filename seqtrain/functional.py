@@ -88,7 +88,9 @@ class _Prepared(NamedTuple):
     tags: Sequence[str] | None
 
 
-def _flat(fsa: FsaBatch | Fsa, batch: int) -> tuple[tuple[torch.Tensor, ...], Sequence[str] | None]:
+def _flat(
+    fsa: FsaBatch | Fsa, batch: int, device: torch.device
+) -> tuple[tuple[torch.Tensor, ...], Sequence[str] | None]:
     """The automata's tensors in the operators' order; a single `Fsa` becomes the one that all share."""
     tags: Sequence[str] | None = None
     automata = as_automata(fsa)
@@ -101,9 +103,10 @@ def _flat(fsa: FsaBatch | Fsa, batch: int) -> tuple[tuple[torch.Tensor, ...], Se
                 f"fsa holds {len(graphs)} automata for {batch} utterances; one automaton for all is passed as an Fsa",
                 argument="fsa",
             )
-    if graphs.arcs.device.type != "cpu":
+    if graphs.arcs.device.type != "cpu" and graphs.arcs.device != device:
         raise DeviceError(
-            f"fsa is on {graphs.arcs.device}, the scores on the CPU: pass fsa.to('cpu')", argument="fsa"
+            f"fsa is on {graphs.arcs.device}, the scores on {device}: pass fsa.to('cpu'), which suits all scores",
+            argument="fsa",
         )
     return (
         graphs.arcs, graphs.weights, graphs.arc_offsets, graphs.final_states, graphs.final_weights,
@@ -111,13 +114,15 @@ def _flat(fsa: FsaBatch | Fsa, batch: int) -> tuple[tuple[torch.Tensor, ...], Se
     ), tags  # fmt: skip
 
 
-def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infeasible: str) -> _Prepared:
+def _prepare(
+    scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infeasible: str, *, cuda: bool = True
+) -> _Prepared:
     values, offsets = split_scores(scores)
-    check_scores(values, offsets)
+    check_scores(values, offsets, cuda=cuda)
     check_policy(on_infeasible)
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
     lengths = host_integers(lengths, "lengths", (batch,))
-    automata, tags = _flat(fsa, batch)
+    automata, tags = _flat(fsa, batch, values.device)
     return _Prepared(values, offsets, lengths, automata, tags)
 
 
@@ -156,7 +161,7 @@ def _layout(fsa: Fsa, automata: tuple[torch.Tensor, ...]) -> torch.Tensor | None
 
 def _side_by_side(p: _Prepared, fsa: FsaBatch | Fsa) -> bool:
     """Whether the kernel for a shared automaton is the faster one: a single utterance leaves its lanes empty."""
-    return isinstance(fsa, Fsa) and p.lengths.shape[0] > 1
+    return isinstance(fsa, Fsa) and p.lengths.shape[0] > 1 and p.values.device.type == "cpu"
 
 
 def _sum(
@@ -281,7 +286,7 @@ def leaky_full_sum(
         )
     if not 0.0 <= leak < float("inf"):
         raise ArgumentError(f"leak must be a finite number >= 0, got {leak}", argument="leak")
-    p = _prepare(scores, lengths, shared, on_infeasible)
+    p = _prepare(scores, lengths, shared, on_infeasible, cuda=False)
     check_derivative(p.values, p.automata[1], p.automata[4])
     target = stationary_distribution(shared) if distribution is None else distribution.detach()
     if tuple(target.shape) != (shared.num_states,):

@@ -5,6 +5,8 @@
 
 #include <limits>
 
+#include "../cuda/path_table.h"
+#include "device_arrays.h"
 #include "graph_view.h"
 #include "kernels.h"
 #include "memory.h"
@@ -140,6 +142,36 @@ void best_path(const BestPath& problem) {
     if (!shared) utterance.incoming.build(graph, utterance.useful);
     utterance.run(problem, b, graph, shared ? common : utterance.incoming);
   });
+}
+
+DeviceLayout lay_out_best_path(const Graphs& graphs) {
+  DeviceLayout out{};
+  std::vector<PathTable> tables;
+  std::vector<double> reals;
+  std::vector<int32_t> integers;
+  UsefulArcs useful;
+  Incoming incoming;
+  for (int64_t g = 0; g < graphs.graphs; g++) {
+    const GraphView graph = view(graphs, g);
+    incoming.build(graph, useful);
+    PathTable table{};
+    table.states = graph.states;
+    table.start = graph.start;
+    table.finals = graph.finals;
+    table.begin = put(integers, incoming.begin);
+    table.arc = put(integers, incoming.arc);
+    table.source = put(integers, incoming.source);
+    table.label = put(integers, incoming.label);
+    table.weight = put(reals, incoming.weight);
+    table.final_state = put(integers, std::vector<int32_t>(graph.final_state, graph.final_state + graph.finals));
+    table.final_weight = put(reals, std::vector<double>(graph.final_weight, graph.final_weight + graph.finals));
+    tables.push_back(table);
+    out.nodes = std::max(out.nodes, table.states);
+  }
+  append(out.bytes, tables);
+  out.reals = append(out.bytes, reals);
+  out.integers = append(out.bytes, integers);
+  return out;
 }
 
 }  // namespace seqtrain

@@ -127,6 +127,13 @@ struct FullSumTangents {
   int threads;
 };
 
+// Layouts of a batch's automata, to be copied to a device as they are: tables of the graphs, then reals, then integers.
+struct DeviceLayout {
+  std::vector<char> bytes;
+  int64_t reals, integers;  // where they begin
+  int64_t nodes;            // the most of a graph
+};
+
 struct BestPath {
   Tensor scores;
   int64_t batch, max_frames;
@@ -187,7 +194,13 @@ std::vector<int32_t> lay_out_denominator(const Graphs& graphs);
 template <class Real>
 void scatter_occupancies(const Scatter<Real>& problem);
 void full_sum_tangents(const FullSumTangents& problem);
+// Writes the labels of the columns, (G, width).  `with_weights` tells that gradients of weights will be asked for.
+template <class Real>
+DeviceLayout lay_out_for_device(const Graphs& graphs, bool with_weights, int64_t width, int64_t* column_labels,
+                                int threads);
 void best_path(const BestPath& problem);
+// Likewise for the search; reals are doubles, `nodes` states.
+DeviceLayout lay_out_best_path(const Graphs& graphs);
 void lattice_risk(const LatticeRisk& problem);
 
 }  // namespace seqtrain

@@ -1,6 +1,8 @@
 // Entry points, the one translation unit that is compiled at run time.  Names end in the type of arithmetic.
 
+#include "best_path.h"
 #include "ctc.h"
+#include "full_sum.h"
 #include "rows.h"
 
 SEQTRAIN_KERNEL(emissions_float32, RowsProblem, emissions<float>)
@@ -12,3 +14,9 @@ SEQTRAIN_KERNEL(ctc_sweep_float32, CtcProblem, ctc_sweep<float>)
 SEQTRAIN_KERNEL(ctc_sweep_float64, CtcProblem, ctc_sweep<double>)
 SEQTRAIN_KERNEL(ctc_occupancies_float32, CtcProblem, ctc_occupancies<float>)
 SEQTRAIN_KERNEL(ctc_occupancies_float64, CtcProblem, ctc_occupancies<double>)
+SEQTRAIN_KERNEL(full_sum_sweep_float32, FullSumProblem, full_sum_sweep<float>)
+SEQTRAIN_KERNEL(full_sum_sweep_float64, FullSumProblem, full_sum_sweep<double>)
+SEQTRAIN_KERNEL(full_sum_occupancies_float32, FullSumProblem, full_sum_occupancies<float>)
+SEQTRAIN_KERNEL(full_sum_occupancies_float64, FullSumProblem, full_sum_occupancies<double>)
+SEQTRAIN_KERNEL(best_path_float32, BestPathProblem, best_path<float>)
+SEQTRAIN_KERNEL(best_path_float64, BestPathProblem, best_path<double>)

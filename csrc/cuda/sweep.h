@@ -70,7 +70,8 @@ SEQTRAIN_DEVICE Real product_below(Real a, int32_t a_exponent, Real b, int32_t b
   return a * b * power_of_two<Real>(e);
 }
 
-// Σ of products as (2^top, sum): both the same for all threads.  `product(i)` gives mantissa and exponent.
+// Σ of products as sum · 2^top with a sum in [1, 2), or 0: both the same for all threads.  `product(i)` gives mantissa
+// and exponent.
 template <class Real, class Product>
 SEQTRAIN_DEVICE int64_t sum_of_products(const Team& team, int64_t count, const Product& product, double& sum) {
   int64_t top = 2 * zero_exponent;
@@ -89,7 +90,10 @@ SEQTRAIN_DEVICE int64_t sum_of_products(const Team& team, int64_t count, const P
     if (m > 0) sum += m * power_of_two<double>(e - top);
   }
   sum = reduce(team, sum, Sum{});
-  return top;
+  if (!(sum > 0)) return top;
+  const int64_t above = (to_bits(sum) >> Format<double>::mantissa_bits) - Format<double>::bias;
+  sum *= power_of_two<double>(-above);
+  return top + above;
 }
 
 // log(sum · 2^top), -inf where nothing is there.

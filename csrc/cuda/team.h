@@ -5,18 +5,11 @@
 // each float operation rounds once, as written, on both sides: their results are the same bits.
 #pragma once
 
+#include "integers.h"
+
 #if defined(__CUDACC__)
 
 #define SEQTRAIN_DEVICE __device__ __forceinline__
-
-#if defined(__CUDACC_RTC__)
-using int32_t = int;
-using uint32_t = unsigned int;
-using uint16_t = unsigned short;
-using int64_t = long long;
-#else
-#include <cstdint>
-#endif
 
 namespace seqtrain {
 

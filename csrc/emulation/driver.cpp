@@ -1,84 +1,56 @@
-// Runs CTC's kernels on random batches in every order of threads and, with `threads`, on real threads for
-// ThreadSanitizer.  All must leave the same bits, and the same losses and occupancies as the CPU's kernels to 1e-5.
+// Runs the kernels on random batches in every order of threads and, with `threads`, on real threads for
+// ThreadSanitizer. All orders must leave the same bits, and the same values as the CPU's kernels to 1e-5.
 //
-//     driver fibers|threads ROUNDS SEED
+//     driver                                     the kinds of batches there are
+//     driver fibers|threads ROUNDS SEED KIND
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
+#include <map>
 #include <string>
-#include <vector>
 
-#include "../cpu/kernels.h"
-#include "../cuda/ctc.h"
-#include "../cuda/rows.h"
-#include "host.h"
+#include "check.h"
 
+namespace seqtrain {
 namespace {
 
-using namespace seqtrain;
+std::map<std::string, Kind::Draw>& kinds() {
+  static std::map<std::string, Kind::Draw> all;
+  return all;
+}
 
-// splitmix64
-struct Random {
-  uint64_t state;
-  uint64_t next() {
-    state += 0x9e3779b97f4a7c15u;
-    uint64_t z = state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
-  int64_t below(int64_t end) { return static_cast<int64_t>(next() % static_cast<uint64_t>(end)); }
-  float number(float scale) { return scale * (static_cast<float>(next() >> 40) * 0x1p-23f - 1.0f); }
-};
-
-std::size_t size(int64_t count) { return static_cast<std::size_t>(count); }
-
-struct Batch {
-  int64_t batch, frames, labels, targets;
-  bool normalize;
-  std::vector<float> scores;
-  std::vector<int64_t> target, lengths, target_lengths;
-
-  // Several warps of states, zero lengths, empty targets, equal neighbours; scores flat, peaky and partly forbidden.
-  explicit Batch(Random& random)
-      : batch(3), frames(12 + random.below(20)), labels(5), targets(random.below(5) == 0 ? 40 : random.below(8)) {
-    if (targets > 8) frames = 90;
-    normalize = random.below(2) == 0;
-    const float scale = random.below(3) == 0 ? 60.0f : 3.0f;
-    for (int64_t i = 0; i < batch * frames * labels; i++) scores.push_back(random.number(scale));
-    for (int64_t i = 0; i < frames; i++) scores[size(i * labels + 1)] = -std::numeric_limits<float>::infinity();
-    for (int64_t i = 0; i < batch * targets; i++) target.push_back(1 + random.below(labels - 1));
-    for (int64_t b = 0; b < batch; b++) {
-      target_lengths.push_back(b == 1 ? 0 : b == 2 ? targets : random.below(targets + 1));
-      const int64_t least = 2 * target_lengths.back();
-      lengths.push_back(b == 1 && random.below(2) == 0 ? 0
-                                                       : least + random.below(std::max<int64_t>(1, frames - least)));
-      lengths.back() = std::min(lengths.back(), frames);
+int check(const std::string& name, Kind::Draw draw, bool threads, int64_t rounds, uint64_t seed) {
+  Random random{seed};
+  uint64_t together = 0;
+  double worst = 0;
+  for (int64_t round = 0; round < rounds; round++) {
+    const std::unique_ptr<Case> batch = draw(random);
+    const uint64_t first = batch->run(threads ? Order::threads : Order::ascending, 0);
+    together = together * 31 + first;
+    for (const Order order : {Order::descending, Order::shuffled}) {
+      if (batch->run(order, static_cast<uint32_t>(round)) == first) continue;
+      std::printf("%s: round %lld: order %d leaves other bits: a barrier is missing\n", name.c_str(),
+                  static_cast<long long>(round), static_cast<int>(order));
+      return 1;
     }
+    const double difference = batch->difference();
+    if (!(difference <= 1e-5)) {
+      std::printf("%s: round %lld: differs from the CPU's kernels by %.3g\n", name.c_str(),
+                  static_cast<long long>(round), difference);
+      return 1;
+    }
+    worst = std::max(worst, difference);
   }
-};
+  std::printf("%s: %lld batches: the same bits in every order, hash %016llx; largest difference to the CPU's %.2g\n",
+              name.c_str(), static_cast<long long>(rounds), static_cast<unsigned long long>(together), worst);
+  return 0;
+}
 
-struct Result {
-  std::vector<double> loss;
-  std::vector<float> occupancies, gradient;
-  std::vector<int64_t> status;
-  uint64_t hash = 1469598103934665603u;
+}  // namespace
 
-  void finish() {
-    const auto add = [&](const void* data, std::size_t bytes) {
-      for (std::size_t i = 0; i < bytes; i++)
-        hash = (hash ^ static_cast<const unsigned char*>(data)[i]) * 1099511628211u;
-    };
-    add(loss.data(), loss.size() * sizeof(double));
-    add(occupancies.data(), occupancies.size() * sizeof(float));
-    add(gradient.data(), gradient.size() * sizeof(float));
-    add(status.data(), status.size() * sizeof(int64_t));
-  }
-};
+Kind::Kind(const char* name, Draw draw) { kinds()[name] = draw; }
 
 void launch(const char* kernel, int64_t blocks, int threads, int64_t shared, const void* problem, Order order,
             uint32_t seed) {
@@ -88,165 +60,18 @@ void launch(const char* kernel, int64_t blocks, int threads, int64_t shared, con
   std::exit(1);
 }
 
-Result run_cuda(Batch& in, Order order, uint32_t seed) {
-  const int64_t rows = in.batch * in.frames, width = 1 + in.targets, states = 2 * in.targets + 1;
-  std::vector<int64_t> columns(size(in.batch * width), -1), order_of(columns.size());
-  for (int64_t b = 0; b < in.batch; b++) {
-    columns[size(b * width)] = 0;
-    for (int64_t u = 0; u < in.target_lengths[size(b)]; u++)
-      columns[size(b * width + 1 + u)] = in.target[size(b * in.targets + u)];
-    int64_t* first = order_of.data() + b * width;
-    for (int64_t k = 0; k < width; k++) first[k] = k;
-    std::stable_sort(first, first + width,
-                     [&](int64_t x, int64_t y) { return columns[size(b * width + x)] < columns[size(b * width + y)]; });
-  }
-  Result out;
-  out.loss.assign(size(in.batch), 0);
-  out.status.assign(size(in.batch), 0);
-  out.occupancies.assign(size(rows * width), 0);
-  out.gradient.assign(size(rows * in.labels), 0);
-  std::vector<float> normalizer(size(2 * rows)), emission(size(rows * width)), store(size(rows * states)),
-      carry(size(2 * in.batch * states));
-  std::vector<int32_t> emission_exponent(emission.size()), store_exponent(store.size()), carry_exponent(carry.size()),
-      row_status(size(rows));
-  std::vector<double> row_log(size(rows)), likelihood(size(in.batch), -std::numeric_limits<double>::infinity()),
-      weight(size(in.batch), 1.5);
-
-  RowsProblem pass{};
-  pass.scores = reinterpret_cast<char*>(in.scores.data());
-  pass.dtype = float32;
-  pass.stride_utterance = pass.gradient_stride_utterance = in.frames * in.labels;
-  pass.stride_frame = pass.gradient_stride_frame = in.labels;
-  pass.stride_label = pass.gradient_stride_label = 1;
-  pass.gradient = reinterpret_cast<char*>(out.gradient.data());
-  pass.batch = in.batch;
-  pass.labels = in.labels;
-  pass.max_frames = in.frames;
-  pass.width = width;
-  pass.column_labels = columns.data();
-  pass.order = order_of.data();
-  pass.lengths = in.lengths.data();
-  pass.normalize = in.normalize ? 1 : 0;
-  pass.normalizer = normalizer.data();
-  pass.emission = emission.data();
-  pass.emission_exponent = emission_exponent.data();
-  pass.row_log = row_log.data();
-  pass.row_status = row_status.data();
-  pass.log_likelihood = likelihood.data();
-  pass.value_sign = pass.occupancy_sign = -1;
-  pass.value = out.loss.data();
-  pass.status = out.status.data();
-  pass.weight = weight.data();
-  pass.occupancies = out.occupancies.data();
-
-  CtcProblem sweep{};
-  sweep.batch = in.batch;
-  sweep.max_frames = in.frames;
-  sweep.max_targets = in.targets;
-  sweep.lengths = in.lengths.data();
-  sweep.targets = in.target.data();
-  sweep.target_lengths = in.target_lengths.data();
-  sweep.emission = emission.data();
-  sweep.emission_exponent = emission_exponent.data();
-  sweep.store = store.data();
-  sweep.store_exponent = store_exponent.data();
-  sweep.carry = carry.data();
-  sweep.carry_exponent = carry_exponent.data();
-  sweep.log_likelihood = likelihood.data();
-  sweep.row_status = row_status.data();
-  sweep.status = out.status.data();
-  sweep.with_gradient = 1;
-  sweep.occupancies = out.occupancies.data();
-
-  // More threads than most frames have states, and fewer than some.
-  constexpr int threads = 64;
-  const int64_t shared = reduction_bytes + 2 * state_bytes<float>(states);
-  launch("emissions_float32", rows, threads, reduction_bytes, &pass, order, seed);
-  for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
-    launch("ctc_sweep_float32", 2 * in.batch, threads, shared, &sweep, order, seed);
-  launch("ctc_occupancies_float32", rows, threads, reduction_bytes, &sweep, order, seed);
-  launch("values", in.batch, threads, reduction_bytes, &pass, order, seed);
-  launch("gradient_float32", rows, threads, reduction_bytes + width * static_cast<int64_t>(sizeof(float)), &pass, order,
-         seed);
-  out.finish();
-  return out;
-}
-
-Result run_cpu(Batch& in) {
-  const int64_t rows = in.batch * in.frames, width = 1 + in.targets;
-  Result out;
-  out.loss.assign(size(in.batch), 0);
-  out.status.assign(size(in.batch), 0);
-  out.occupancies.assign(size(rows * width), 0);
-  out.gradient.assign(size(rows * in.labels), 0);
-  std::vector<float> normalizer(size(2 * rows));
-  std::vector<double> weight(size(in.batch), 1.5);
-  const Tensor scores{in.scores.data(), Dtype::float32, in.frames * in.labels, in.labels, 1, nullptr};
-  const Tensor gradient{out.gradient.data(), Dtype::float32, in.frames * in.labels, in.labels, 1, nullptr};
-  ctc_forward(CtcForward<float>{scores, in.batch, in.labels, in.frames, in.targets, in.target.data(), in.lengths.data(),
-                                in.target_lengths.data(), 0, in.normalize, out.loss.data(), out.occupancies.data(),
-                                normalizer.data(), out.status.data(), 1});
-  ctc_backward(CtcBackward<float>{scores,
-                                  gradient,
-                                  {in.batch, in.labels, in.frames, in.targets},
-                                  in.target.data(),
-                                  in.lengths.data(),
-                                  in.target_lengths.data(),
-                                  0,
-                                  in.normalize,
-                                  weight.data(),
-                                  out.occupancies.data(),
-                                  normalizer.data(),
-                                  out.status.data(),
-                                  1});
-  return out;
-}
-
-double largest_difference(const Result& a, const Result& b) {
-  double worst = 0;
-  for (std::size_t i = 0; i < a.loss.size(); i++) {
-    if (a.status[i] != b.status[i]) return std::numeric_limits<double>::infinity();
-    if (a.status[i] == 0) worst = std::max(worst, std::abs(a.loss[i] - b.loss[i]) / std::max(1.0, std::abs(b.loss[i])));
-  }
-  for (std::size_t i = 0; i < a.gradient.size(); i++) {
-    const double difference = std::abs(static_cast<double>(a.gradient[i]) - static_cast<double>(b.gradient[i]));
-    worst = difference <= worst ? worst : difference;  // NaN counts
-  }
-  return worst;
-}
-
-}  // namespace
+}  // namespace seqtrain
 
 int main(int count, char** words) {
-  if (count != 4) {
-    std::fprintf(stderr, "usage: %s fibers|threads ROUNDS SEED\n", words[0]);
+  using namespace seqtrain;
+  if (count == 1) {
+    for (const auto& [name, draw] : kinds()) std::printf("%s\n", name.c_str());
+    return 0;
+  }
+  if (count != 5 || kinds().count(words[4]) == 0) {
+    std::fprintf(stderr, "usage: %s [fibers|threads ROUNDS SEED KIND]\n", words[0]);
     return 2;
   }
-  const bool threads = std::strcmp(words[1], "threads") == 0;
-  const int64_t rounds = std::atoll(words[2]);
-  Random random{static_cast<uint64_t>(std::atoll(words[3]))};
-  uint64_t together = 0;
-  double worst = 0;
-  for (int64_t round = 0; round < rounds; round++) {
-    Batch batch(random);
-    const Result first = run_cuda(batch, threads ? Order::threads : Order::ascending, 0);
-    together = together * 31 + first.hash;
-    for (const Order order : {Order::descending, Order::shuffled}) {
-      const Result other = run_cuda(batch, order, static_cast<uint32_t>(round));
-      if (other.hash == first.hash) continue;
-      std::printf("round %lld: order %d leaves other bits: a barrier is missing\n", static_cast<long long>(round),
-                  static_cast<int>(order));
-      return 1;
-    }
-    const double difference = largest_difference(first, run_cpu(batch));
-    if (!(difference <= 1e-5)) {
-      std::printf("round %lld: differs from the CPU's kernels by %.3g\n", static_cast<long long>(round), difference);
-      return 1;
-    }
-    worst = std::max(worst, difference);
-  }
-  std::printf(
-      "%lld batches: the same bits in every order, hash %016llx; largest difference to the CPU's kernels %.2g\n",
-      static_cast<long long>(rounds), static_cast<unsigned long long>(together), worst);
-  return 0;
+  return check(words[4], kinds()[words[4]], std::strcmp(words[1], "threads") == 0, std::atoll(words[2]),
+               static_cast<uint64_t>(std::atoll(words[3])));
 }

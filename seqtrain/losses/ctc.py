@@ -141,7 +141,7 @@ def ctc_loss(
         at all in compiled code.
     """
     values, offsets = split_scores(scores)
-    check_scores(values, offsets, cuda=label_loop and paths == "all")
+    check_scores(values, offsets, cuda=True)
     check_policy(on_infeasible)
     check_reduction(reduction)
     transformed = inside_transform() or has_tangent(values)

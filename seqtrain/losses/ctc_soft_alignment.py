@@ -41,7 +41,7 @@ def ctc_soft_alignment(
         As `seqtrain.ctc_loss`.
     """
     values, offsets = split_scores(scores)
-    check_scores(values, offsets)
+    check_scores(values, offsets, cuda=True)
     graphs = ctc_automata(
         values.shape[-1], targets, target_lengths, blank=blank, label_loop=label_loop, tags=tags
     )

@@ -62,14 +62,15 @@ def sequence_diagnostics(
     with torch.no_grad():
         sums, labels, occupancies = compact_posteriors(scores, lengths, numerator, on_infeasible="inf")
         usable = sums > -torch.inf
-        frames = torch.where(usable, lengths.cpu(), 0)
+        device, on_host = sums.device, usable.cpu()
+        frames = torch.where(on_host, lengths.cpu(), 0)
         if isinstance(scores, Packed):
-            utterance = torch.repeat_interleave(torch.arange(len(sums)), lengths.long())
+            utterance = torch.repeat_interleave(torch.arange(len(sums)), lengths.cpu().long()).to(device)
             rows, inside = occupancies.double(), usable[utterance]
             per_row = labels[utterance]
         else:
             rows = occupancies.double()
-            inside = torch.arange(rows.shape[1]) < frames[:, None]
+            inside = (torch.arange(rows.shape[1]) < frames[:, None]).to(device)
             per_row = labels[:, None].expand(-1, rows.shape[1], -1)
         rows, per_row = rows[inside], per_row[inside]
         total = int(frames.sum())
@@ -81,10 +82,10 @@ def sequence_diagnostics(
         gap = expected_duration = float("nan")
         if denominator_sums is not None:
             gap = per_frame(
-                torch.where(usable, sums.double() - denominator_sums.detach().double().cpu(), 0.0)
+                torch.where(usable, sums.double() - denominator_sums.detach().double().to(device), 0.0)
             )
         if target_lengths is not None:
-            targets = int(torch.where(usable, target_lengths.cpu(), 0).sum())
+            targets = int(torch.where(on_host, target_lengths.cpu(), 0).sum())
             expected_duration = float(rows.sum() - silent.sum()) / targets if targets else float("nan")
         return SequenceDiagnostics(
             gap=gap,

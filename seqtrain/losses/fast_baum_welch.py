@@ -101,7 +101,7 @@ def fast_baum_welch_loss(
     if prior_scale != 0.0 and log_prior is None:
         raise ArgumentError(f"prior_scale = {prior_scale}, but there is no prior", argument="prior_scale")
     values, offsets = split_scores(log_probs)
-    check_scores(values, offsets)
+    check_scores(values, offsets, cuda=True)
     num_labels = values.shape[-1]
     if log_prior is not None and tuple(log_prior.shape) != (num_labels,):
         raise ShapeError(

@@ -60,10 +60,11 @@ def _like(scores: Scores, values: torch.Tensor) -> Scores:
 def _per_utterance(scores: Scores, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """(B,) sums of one value a frame, (B, T) or (ΣT,), without what lies past an utterance's end."""
     if isinstance(scores, Packed):
-        utterance = torch.repeat_interleave(torch.arange(len(lengths)), lengths.long())
-        return frames.new_zeros(len(lengths)).index_add(0, utterance, frames)
-    inside = torch.arange(frames.shape[1]) < lengths[:, None]
-    return torch.where(inside, frames, 0.0).sum(1)
+        # Adding to an index would be atomic, and in any order, on a GPU.
+        parts = frames.split_with_sizes(lengths.tolist()) if len(lengths) else ()
+        return torch.stack([part.sum() for part in parts]) if parts else frames.new_zeros(0)
+    inside = torch.arange(frames.shape[1]) < lengths.cpu()[:, None]
+    return torch.where(inside.to(frames.device), frames, 0.0).sum(1)
 
 
 def _smoothing(
@@ -129,7 +130,7 @@ def mmi_loss(
             argument="denominator",
         )
     values, offsets = split_scores(scores)
-    check_scores(values, offsets)
+    check_scores(values, offsets, cuda=True)
     scaled = scores
     if acoustic_scale != 1.0:
         wide = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -51,14 +51,14 @@ def viterbi_loss(
     )
     path = best_path(detached, lengths, fsa, on_infeasible=on_infeasible, infeasible=infeasible)
     rows, frames = frames_of(scores, lengths)
-    labels = path.labels[:, : frames.limit][torch.arange(frames.limit) < frames.lengths[:, None]]
+    labels = path.labels[:, : frames.limit][frames.inside()]
     along = widened(rows).gather(1, labels.clamp(min=0)[:, None])[:, 0]
     # Without a path there are no labels, and no gradient.
     sums = frames.spread(along.masked_fill(labels < 0, 0.0)).sum(dim=1)
     # The path's own score has the weights in it, and was summed in float64; the derivative is that of the sum.
-    has_path = torch.ones(frames.batch, dtype=torch.bool)
+    has_path = torch.ones(frames.batch, dtype=torch.bool, device=frames.device)
     if frames.limit:
-        has_path = (path.labels[:, 0] >= 0) | (frames.lengths == 0)
+        has_path = (path.labels[:, 0] >= 0) | (frames.lengths == 0).to(frames.device)
     value = torch.where(has_path, path.score, torch.zeros_like(path.score))
     losses = -(sums + (value - sums).detach())
     if on_infeasible == "inf":

@@ -42,16 +42,20 @@ class Automata(NamedTuple):
         return self.starts.shape[0]
 
     def for_kernels(self) -> Automata:
-        """The same in the types that the kernels read; the result must outlive `argument`."""
+        """The same in host memory, in the types that the kernels read; the result must outlive `argument`."""
+
+        def host(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+            return tensor.detach().to(device="cpu", dtype=dtype).contiguous()
+
         return Automata(
-            self.arcs.to(torch.int32).contiguous(),
-            self.weights.detach().to(torch.float64).contiguous(),
+            host(self.arcs, torch.int32),
+            host(self.weights, torch.float64),
             arguments.int64(self.arc_offsets),
-            self.final_states.to(torch.int32).contiguous(),
-            self.final_weights.detach().to(torch.float64).contiguous(),
+            host(self.final_states, torch.int32),
+            host(self.final_weights, torch.float64),
             arguments.int64(self.final_offsets),
-            self.starts.to(torch.int32).contiguous(),
-            self.num_states.to(torch.int32).contiguous(),
+            host(self.starts, torch.int32),
+            host(self.num_states, torch.int32),
         )
 
     def check_weights(self) -> None:

@@ -18,12 +18,12 @@ import torch
 from seqtrain.errors import DerivativeError, LabelError
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
-from seqtrain.ops.automata import SCHEMA, Automata, infeasible_items, summarize
+from seqtrain.ops.automata import SCHEMA, Automata, Summary, infeasible_items, summarize
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["check_labels", "full_sum", "gradients", "save_for_gradients"]
+__all__ = ["check_labels", "feasible", "full_sum", "gradients", "save_for_gradients"]
 
 
 def check_labels(automata: Automata, num_labels: int) -> None:
@@ -43,6 +43,23 @@ def check_labels(automata: Automata, num_labels: int) -> None:
         label=label,
         num_labels=num_labels,
     )
+
+
+def feasible(
+    automata: Automata,
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    lengths: torch.Tensor,
+    on_infeasible: str,
+) -> tuple[torch.Tensor, Summary]:
+    """Checks what is in host memory; (B,) status before the recursion, and what was found of the automata."""
+    arguments.check_lengths(lengths, scores, offsets)
+    automata.check_weights()
+    check_labels(automata, scores.shape[-1])
+    summary = summarize(automata)
+    status, items = infeasible_items(summary, lengths)
+    arguments.raise_infeasible(items, on_infeasible)
+    return status, summary
 
 
 def _forward(
@@ -68,13 +85,8 @@ def _forward(
         arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
     ).for_kernels()
     lengths = arguments.int64(lengths)
-    batch, num_labels = arguments.batch_size(scores, offsets), scores.shape[-1]
-    arguments.check_lengths(lengths, scores, offsets)
-    automata.check_weights()
-    check_labels(automata, num_labels)
-    summary = summarize(automata)
-    status, items = infeasible_items(summary, lengths)
-    arguments.raise_infeasible(items, on_infeasible)
+    batch = arguments.batch_size(scores, offsets)
+    status, summary = feasible(automata, scores, offsets, lengths, on_infeasible)
 
     shared = automata.size == 1
     width = int(summary.labels.max()) if automata.size else 0
@@ -226,15 +238,19 @@ def _weights_backward(
     item_offsets: torch.Tensor,
     status: torch.Tensor,
 ) -> torch.Tensor:
-    """Σ over the utterances that use an item (an arc, a final state) of gradient · occupancy, in a fixed order."""
+    """Σ over the utterances that use an item (an arc, a final state) of gradient · occupancy, in a fixed order.
+
+    Computed where the occupancies are; the result is where the weights are.
+    """
     alive = torch.where(status == 0, grad_value.to(torch.float64), 0.0)
     if occupancies.dim() == 1:
-        per_item = alive.repeat_interleave(item_offsets[1:] - item_offsets[:-1])
-        return (per_item * occupancies).to(weights.dtype)
-    total = torch.zeros(occupancies.shape[1], dtype=torch.float64)
+        counts = (item_offsets[1:] - item_offsets[:-1]).to(alive.device)
+        per_item = alive.repeat_interleave(counts, output_size=occupancies.shape[0])
+        return (per_item * occupancies).to(weights)
+    total = torch.zeros_like(occupancies[0]) if occupancies.shape[0] else occupancies.sum(0)
     for b in range(occupancies.shape[0]):
         total.add_(occupancies[b] * alive[b])
-    return total.to(weights.dtype)
+    return total.to(weights)
 
 
 def _weights_backward_fake(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import Any
 
 import pytest
@@ -11,8 +12,7 @@ from seqtrain.errors import CudaError, MissingDependencyError
 from seqtrain.ops.cuda import compiler
 from seqtrain.ops.cuda.compiler import Compiler, find_compiler
 from seqtrain.ops.cuda.source import OPTIONS, Source, problem_fields, source
-
-_ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+from tests.cuda.resources import ARCHITECTURES, main, nvcc, uses
 
 
 def kernels_of(text: str) -> set[str]:
@@ -20,15 +20,41 @@ def kernels_of(text: str) -> set[str]:
     return set(re.findall(r"SEQTRAIN_KERNEL\((\w+),", text))
 
 
-@pytest.mark.parametrize("capability", _ARCHITECTURES)
-def test_every_architecture_compiles_without_spills(capability: int) -> None:
+@pytest.mark.parametrize("capability", ARCHITECTURES)
+def test_every_architecture_compiles_without_spills_and_a_block_fits(capability: int) -> None:
     found = find_compiler().compile(source(), f"sm_{capability}", (*OPTIONS, "--ptxas-options=-v"))
     assert found.image[:4] == b"\x7fELF"
     for name in kernels_of(source().main):
         assert name.encode() in found.image
-    spills = re.findall(r"(\d+) bytes spill stores", found.log)
-    assert len(spills) == len(kernels_of(source().main))
-    assert set(spills) == {"0"}
+    reported = list(uses(found.log))
+    assert {use.kernel for use in reported} == kernels_of(source().main)
+    assert [use.fault for use in reported] == [None] * len(reported)
+
+
+def test_what_does_not_fit_is_said() -> None:
+    report = (
+        "ptxas info : Compiling entry function 'sweep' for 'sm_90'\nptxas info : Function properties for sweep\n"
+        "    0 bytes stack frame, {} bytes spill stores, 4 bytes spill loads\n"
+        "ptxas info : Used {} registers, used 1 barriers, 16 bytes smem\n"
+    )
+    (use,) = uses(report.format(0, 129).replace("4 bytes spill loads", "0 bytes spill loads"))
+    assert (use.kernel, use.registers, use.shared) == ("sweep", 129, 16)
+    assert use.fault == "512 threads of 129 registers don't fit into 65536"
+    (use,) = uses(report.format(8, 40))
+    assert use.fault == "spills 12 bytes"
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on this machine")
+def test_the_toolkit_compiles_the_kernels_too() -> None:
+    assert {use.kernel for use in uses(nvcc(90))} == kernels_of(source().main)
+
+
+def test_without_the_toolkit_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert main(["--nvcc"]) == 0
+    assert "nvcc is not on this machine" in capsys.readouterr().out
 
 
 def test_a_device_newer_than_the_compiler_gets_intermediate_code() -> None:

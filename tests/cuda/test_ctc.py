@@ -148,3 +148,13 @@ def test_no_utterances() -> None:
     with on_emulated_cuda() as cuda:
         assert st.ctc_loss(torch.zeros(0, 3, 4), empty.reshape(0, 2), empty, empty).shape == (0,)
     assert cuda.launched == []
+
+
+def test_mass_spread_over_many_states_and_then_gathered() -> None:
+    """Flat scores spread a middle frame's mass over all states; the first and the last frame have two."""
+    targets = torch.arange(1, 61)[None] % 5 + 1
+    with on_emulated_cuda():
+        assert_ctc_exact(
+            CtcBatch(torch.zeros(1, 130, 6), targets, torch.tensor([130]), torch.tensor([60])),
+            normalize=False,
+        )

@@ -36,7 +36,7 @@ def viterbi(scores: torch.Tensor, lengths: torch.Tensor, graphs: FsaBatch) -> Ba
     """Losses of the best paths, +inf without one, and the paths as one-hot posteriors: label 0 without one."""
     scores = scores.detach()
     path = best_path(scores, lengths, graphs, on_infeasible="inf")
-    losses = (-path.score).masked_fill(lengths == 0, torch.inf)
+    losses = (-path.score).masked_fill((lengths == 0).to(scores.device), torch.inf)
     one_hot = torch.nn.functional.one_hot(path.labels.clamp(min=0), scores.shape[-1]).to(scores.dtype)
-    inside = torch.arange(scores.shape[1]) < lengths[:, None]
-    return BaumWelch(losses, one_hot * inside[:, :, None])
+    inside = torch.arange(scores.shape[1]) < lengths.cpu()[:, None]
+    return BaumWelch(losses, one_hot * inside.to(scores.device)[:, :, None])

@@ -11,16 +11,24 @@ from typing import Any
 import torch
 
 from seqtrain.errors import CudaError
-from seqtrain.ops.cuda import ctc
+from seqtrain.ops.cuda import best_path, ctc, full_sum
 from seqtrain.ops.cuda.runtime import Runtime, runtime
 from seqtrain.ops.library import LIBRARY
 
 __all__ = ["IMPLEMENTATIONS", "register"]
 
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
+    "best_path": best_path.forward,
     "ctc_loss": ctc.forward,
     "ctc_loss_backward": ctc.backward,
     "ctc_loss_backward_into": ctc.backward_into,
+    "full_sum": full_sum.forward,
+    "full_sum_gradient": full_sum.gradient,
+    "full_sum_scores_backward": full_sum.scores_backward,
+    "full_sum_scores_backward_into": full_sum.scores_backward_into,
+    "full_sum_tangents": full_sum.tangents,
+    "full_sum_weights_backward": full_sum.weights_backward,
+    "posteriors": full_sum.posteriors,
 }
 """Of each operator: the function to call with a `Runtime` and then the operator's arguments."""
 

@@ -9,7 +9,7 @@ import torch
 from seqtrain.ops import arguments
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
 
-__all__ = ["Emissions", "Rows", "suffix"]
+__all__ = ["Emissions", "Rows", "dtype_code", "strides", "suffix"]
 
 _DTYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 _MOST_ROW_BLOCKS = 1 << 20
@@ -28,6 +28,11 @@ def suffix(dtype: torch.dtype) -> str:
     return "float64" if dtype == torch.float64 else "float32"
 
 
+def dtype_code(dtype: torch.dtype) -> int:
+    """What the kernels call a type that is stored (csrc/cuda/rows.h)."""
+    return _DTYPES[dtype]
+
+
 class Emissions(NamedTuple):
     """Of each row: mantissas and exponents of its columns (rows, K), what was taken out, and whether it's usable."""
 
@@ -37,7 +42,8 @@ class Emissions(NamedTuple):
     row_status: torch.Tensor
 
 
-def _strides(tensor: torch.Tensor) -> tuple[int, int, int]:
+def strides(tensor: torch.Tensor) -> tuple[int, int, int]:
+    """Of utterances (0 where rows are packed), of frames and of labels, in elements."""
     stride = tensor.stride()
     return (stride[0], stride[1], stride[2]) if tensor.dim() == 3 else (0, stride[0], stride[1])
 
@@ -69,10 +75,10 @@ class Rows:
         self.lengths = lengths.to(runtime.device)
         self.offsets = None if offsets is None else offsets.to(runtime.device)
         self.suffix = suffix(like.dtype)
-        utterance, frame, label = _strides(like)
+        utterance, frame, label = strides(like)
         self._common: dict[str, Argument] = {
             **_NOTHING,
-            "dtype": _DTYPES[like.dtype],
+            "dtype": dtype_code(like.dtype),
             "stride_utterance": utterance,
             "stride_frame": frame,
             "stride_label": label,
@@ -148,9 +154,9 @@ class Rows:
         if not self.runtime.fits(needed):
             blocks = min(blocks, _WORKSPACE_BLOCKS)
         workspace = self.runtime.workspace(blocks, needed)
-        utterance, frame, label = _strides(gradient)
+        utterance, frame, label = strides(gradient)
         own = {} if scores is None else dict(
-            zip(("stride_utterance", "stride_frame", "stride_label"), _strides(scores), strict=True)
+            zip(("stride_utterance", "stride_frame", "stride_label"), strides(scores), strict=True)
         )  # fmt: skip
         self._launch(
             f"gradient_{self.suffix}", blocks, self.gradient_threads, needed if workspace is None else 0,

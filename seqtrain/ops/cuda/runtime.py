@@ -14,16 +14,18 @@ from seqtrain.ops.cuda.compiler import find_compiler
 from seqtrain.ops.cuda.driver import Driver, find_driver
 from seqtrain.ops.cuda.source import problem_fields, problem_type, source
 
-__all__ = ["REDUCTION_BYTES", "Runtime", "runtime", "threads_for"]
+__all__ = ["LARGEST_BLOCK", "REDUCTION_BYTES", "Runtime", "runtime", "threads_for"]
 
 REDUCTION_BYTES = 32 * 8
 """What every kernel needs of shared memory beside its own (csrc/cuda/arithmetic.h)."""
+LARGEST_BLOCK = 512
+"""Threads of the largest block: with every kernel's registers they fit into those of any processor."""
 _LARGEST_GRID = 2**31 - 1
 
 
 def threads_for(items: int, most: int) -> int:
     """Threads of a block that goes over `items`: whole warps, no more than there is work for."""
-    return max(32, min(most, (items + 31) // 32 * 32))
+    return max(32, min(most, LARGEST_BLOCK, (items + 31) // 32 * 32))
 
 
 Argument = torch.Tensor | int | float | bool | None

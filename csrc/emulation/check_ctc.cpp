@@ -1,0 +1,193 @@
+// CTC's kernels on random batches.
+
+#include <algorithm>
+
+#include "../cpu/kernels.h"
+#include "../cuda/ctc.h"
+#include "../cuda/rows.h"
+#include "check.h"
+
+namespace seqtrain {
+namespace {
+
+struct Batch {
+  int64_t batch, frames, labels, targets;
+  bool normalize;
+  std::vector<float> scores;
+  std::vector<int64_t> target, lengths, target_lengths;
+
+  // Several warps of states, zero lengths, empty targets, equal neighbours; scores flat, peaky and partly forbidden.
+  explicit Batch(Random& random)
+      : batch(3), frames(12 + random.below(20)), labels(5), targets(random.below(5) == 0 ? 40 : random.below(8)) {
+    if (targets > 8) frames = 90;
+    normalize = random.below(2) == 0;
+    const float scale = random.below(3) == 0 ? 60.0f : 3.0f;
+    for (int64_t i = 0; i < batch * frames * labels; i++) scores.push_back(random.number(scale));
+    for (int64_t i = 0; i < frames; i++) scores[size(i * labels + 1)] = -std::numeric_limits<float>::infinity();
+    for (int64_t i = 0; i < batch * targets; i++) target.push_back(1 + random.below(labels - 1));
+    for (int64_t b = 0; b < batch; b++) {
+      target_lengths.push_back(b == 1 ? 0 : b == 2 ? targets : random.below(targets + 1));
+      const int64_t least = 2 * target_lengths.back();
+      lengths.push_back(b == 1 && random.below(2) == 0 ? 0
+                                                       : least + random.below(std::max<int64_t>(1, frames - least)));
+      lengths.back() = std::min(lengths.back(), frames);
+    }
+  }
+};
+
+struct Result {
+  std::vector<double> loss;
+  std::vector<float> occupancies, gradient;
+  std::vector<int64_t> status;
+
+  uint64_t hash() const {
+    Hash all;
+    all.add(loss);
+    all.add(occupancies);
+    all.add(gradient);
+    all.add(status);
+    return all.value;
+  }
+};
+
+Result run_cuda(Batch& in, Order order, uint32_t seed) {
+  const int64_t rows = in.batch * in.frames, width = 1 + in.targets, states = 2 * in.targets + 1;
+  std::vector<int64_t> columns(size(in.batch * width), -1), order_of(columns.size());
+  for (int64_t b = 0; b < in.batch; b++) {
+    columns[size(b * width)] = 0;
+    for (int64_t u = 0; u < in.target_lengths[size(b)]; u++)
+      columns[size(b * width + 1 + u)] = in.target[size(b * in.targets + u)];
+    int64_t* first = order_of.data() + b * width;
+    for (int64_t k = 0; k < width; k++) first[k] = k;
+    std::stable_sort(first, first + width,
+                     [&](int64_t x, int64_t y) { return columns[size(b * width + x)] < columns[size(b * width + y)]; });
+  }
+  Result out;
+  out.loss.assign(size(in.batch), 0);
+  out.status.assign(size(in.batch), 0);
+  out.occupancies.assign(size(rows * width), 0);
+  out.gradient.assign(size(rows * in.labels), 0);
+  std::vector<float> normalizer = scratch<float>(2 * rows), emission = scratch<float>(rows * width),
+                     store = scratch<float>(rows * states), carry = scratch<float>(2 * in.batch * states);
+  std::vector<int32_t> emission_exponent = scratch<int32_t>(rows * width),
+                       store_exponent = scratch<int32_t>(rows * states),
+                       carry_exponent = scratch<int32_t>(2 * in.batch * states), row_status = scratch<int32_t>(rows);
+  std::vector<double> row_log = scratch<double>(rows), weight(size(in.batch), 1.5),
+                      likelihood(size(in.batch), -std::numeric_limits<double>::infinity());
+
+  RowsProblem pass{};
+  pass.scores = reinterpret_cast<char*>(in.scores.data());
+  pass.dtype = float32;
+  pass.stride_utterance = pass.gradient_stride_utterance = in.frames * in.labels;
+  pass.stride_frame = pass.gradient_stride_frame = in.labels;
+  pass.stride_label = pass.gradient_stride_label = 1;
+  pass.gradient = reinterpret_cast<char*>(out.gradient.data());
+  pass.batch = in.batch;
+  pass.labels = in.labels;
+  pass.max_frames = in.frames;
+  pass.width = width;
+  pass.column_labels = columns.data();
+  pass.order = order_of.data();
+  pass.lengths = in.lengths.data();
+  pass.normalize = in.normalize ? 1 : 0;
+  pass.normalizer = normalizer.data();
+  pass.emission = emission.data();
+  pass.emission_exponent = emission_exponent.data();
+  pass.row_log = row_log.data();
+  pass.row_status = row_status.data();
+  pass.log_likelihood = likelihood.data();
+  pass.value_sign = pass.occupancy_sign = -1;
+  pass.value = out.loss.data();
+  pass.status = out.status.data();
+  pass.weight = weight.data();
+  pass.occupancies = out.occupancies.data();
+
+  CtcProblem sweep{};
+  sweep.batch = in.batch;
+  sweep.max_frames = in.frames;
+  sweep.max_targets = in.targets;
+  sweep.lengths = in.lengths.data();
+  sweep.targets = in.target.data();
+  sweep.target_lengths = in.target_lengths.data();
+  sweep.emission = emission.data();
+  sweep.emission_exponent = emission_exponent.data();
+  sweep.store = store.data();
+  sweep.store_exponent = store_exponent.data();
+  sweep.carry = carry.data();
+  sweep.carry_exponent = carry_exponent.data();
+  sweep.log_likelihood = likelihood.data();
+  sweep.row_status = row_status.data();
+  sweep.status = out.status.data();
+  sweep.with_gradient = 1;
+  sweep.occupancies = out.occupancies.data();
+
+  // More threads than most frames have states, and fewer than some.
+  constexpr int threads = 64;
+  const int64_t shared = reduction_bytes + 2 * state_bytes<float>(states);
+  launch("emissions_float32", rows, threads, reduction_bytes, &pass, order, seed);
+  for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
+    launch("ctc_sweep_float32", 2 * in.batch, threads, shared, &sweep, order, seed);
+  launch("ctc_occupancies_float32", rows, threads, reduction_bytes, &sweep, order, seed);
+  launch("values", in.batch, threads, reduction_bytes, &pass, order, seed);
+  launch("gradient_float32", rows, threads, reduction_bytes + width * static_cast<int64_t>(sizeof(float)), &pass, order,
+         seed);
+  return out;
+}
+
+Result run_cpu(Batch& in) {
+  const int64_t rows = in.batch * in.frames, width = 1 + in.targets;
+  Result out;
+  out.loss.assign(size(in.batch), 0);
+  out.status.assign(size(in.batch), 0);
+  out.occupancies.assign(size(rows * width), 0);
+  out.gradient.assign(size(rows * in.labels), 0);
+  std::vector<float> normalizer(size(2 * rows));
+  std::vector<double> weight(size(in.batch), 1.5);
+  const Tensor scores{in.scores.data(), Dtype::float32, in.frames * in.labels, in.labels, 1, nullptr};
+  const Tensor gradient{out.gradient.data(), Dtype::float32, in.frames * in.labels, in.labels, 1, nullptr};
+  ctc_forward(CtcForward<float>{scores, in.batch, in.labels, in.frames, in.targets, in.target.data(), in.lengths.data(),
+                                in.target_lengths.data(), 0, in.normalize, out.loss.data(), out.occupancies.data(),
+                                normalizer.data(), out.status.data(), 1});
+  ctc_backward(CtcBackward<float>{scores,
+                                  gradient,
+                                  {in.batch, in.labels, in.frames, in.targets},
+                                  in.target.data(),
+                                  in.lengths.data(),
+                                  in.target_lengths.data(),
+                                  0,
+                                  in.normalize,
+                                  weight.data(),
+                                  out.occupancies.data(),
+                                  normalizer.data(),
+                                  out.status.data(),
+                                  1});
+  return out;
+}
+
+double largest_difference(const Result& a, const Result& b) {
+  double worst = 0;
+  for (std::size_t i = 0; i < a.loss.size(); i++) {
+    if (a.status[i] != b.status[i]) return std::numeric_limits<double>::infinity();
+    if (a.status[i] == 0) worst = std::max(worst, relative_difference(a.loss[i], b.loss[i]));
+  }
+  return std::max(worst, largest_difference_of(a.gradient, b.gradient));
+}
+
+class Ctc : public Case {
+ public:
+  explicit Ctc(Random& random) : batch_(random) {}
+  uint64_t run(Order order, uint32_t seed) override {
+    last_ = run_cuda(batch_, order, seed);
+    return last_.hash();
+  }
+  double difference() override { return largest_difference(last_, run_cpu(batch_)); }
+
+ private:
+  Batch batch_;
+  Result last_;
+};
+
+const Kind kind("ctc", [](Random& random) -> std::unique_ptr<Case> { return std::make_unique<Ctc>(random); });
+
+}  // namespace
+}  // namespace seqtrain

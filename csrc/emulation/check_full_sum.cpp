@@ -1,0 +1,157 @@
+// The full sum's kernels on random automata: values, the dense gradient, occupancies of arcs and of final states.
+
+#include "../cpu/kernels.h"
+#include "../cuda/full_sum.h"
+#include "../cuda/rows.h"
+#include "automata.h"
+#include "check.h"
+
+namespace seqtrain {
+namespace {
+
+struct Result {
+  std::vector<double> value, arcs, finals;
+  std::vector<float> gradient;
+  std::vector<int64_t> status;
+
+  explicit Result(const AutomataBatch& in)
+      : value(size(in.batch)),
+        arcs(size(in.arc_places())),
+        finals(size(in.final_places())),
+        gradient(size(in.batch * in.frames * in.labels)),
+        status(in.status) {}
+
+  uint64_t hash() const {
+    Hash all;
+    all.add(value);
+    all.add(arcs);
+    all.add(finals);
+    all.add(gradient);
+    all.add(status);
+    return all.value;
+  }
+};
+
+Result run_cuda(AutomataBatch& in, Order order, uint32_t seed) {
+  const int64_t rows = in.batch * in.frames;
+  Result out(in);
+  std::vector<int64_t> columns(in.used.size() * size(in.width));
+  const DeviceLayout layout = lay_out_for_device<float>(in.automata.view(), true, in.width, columns.data(), 1);
+  std::vector<float> emission = scratch<float>(rows * in.width), occupancies = scratch<float>(rows * in.width),
+                     store = scratch<float>(rows * layout.nodes), carry = scratch<float>(2 * in.batch * layout.nodes);
+  std::vector<int32_t> emission_exponent = scratch<int32_t>(rows * in.width),
+                       store_exponent = scratch<int32_t>(rows * layout.nodes),
+                       carry_exponent = scratch<int32_t>(2 * in.batch * layout.nodes),
+                       row_status = scratch<int32_t>(rows);
+  std::vector<double> row_log = scratch<double>(rows), halves(2 * out.arcs.size()), weight(size(in.batch), 1.5),
+                      likelihood(size(in.batch), -std::numeric_limits<double>::infinity());
+
+  RowsProblem pass{};
+  pass.scores = reinterpret_cast<char*>(in.scores.data());
+  pass.dtype = float32;
+  pass.stride_utterance = pass.gradient_stride_utterance = in.frames * in.labels;
+  pass.stride_frame = pass.gradient_stride_frame = in.labels;
+  pass.stride_label = pass.gradient_stride_label = 1;
+  pass.gradient = reinterpret_cast<char*>(out.gradient.data());
+  pass.batch = in.batch;
+  pass.labels = in.labels;
+  pass.max_frames = in.frames;
+  pass.width = in.width;
+  pass.shared_columns = in.shared() ? 1 : 0;
+  pass.column_labels = columns.data();
+  pass.lengths = in.lengths.data();
+  pass.emission = emission.data();
+  pass.emission_exponent = emission_exponent.data();
+  pass.row_log = row_log.data();
+  pass.row_status = row_status.data();
+  pass.log_likelihood = likelihood.data();
+  pass.value_sign = pass.occupancy_sign = 1;
+  pass.value = out.value.data();
+  pass.status = out.status.data();
+  pass.weight = weight.data();
+  pass.occupancies = occupancies.data();
+
+  FullSumProblem sweep{};
+  sweep.batch = in.batch;
+  sweep.max_frames = in.frames;
+  sweep.shared_graph = in.shared() ? 1 : 0;
+  sweep.graphs = layout.bytes.data();
+  sweep.reals = layout.bytes.data() + layout.reals;
+  sweep.integers = reinterpret_cast<const int32_t*>(layout.bytes.data() + layout.integers);
+  sweep.lengths = in.lengths.data();
+  sweep.columns = in.width;
+  sweep.emission = emission.data();
+  sweep.emission_exponent = emission_exponent.data();
+  sweep.nodes = layout.nodes;
+  sweep.store = store.data();
+  sweep.store_exponent = store_exponent.data();
+  sweep.carry = carry.data();
+  sweep.carry_exponent = carry_exponent.data();
+  sweep.log_likelihood = likelihood.data();
+  sweep.row_status = row_status.data();
+  sweep.status = out.status.data();
+  sweep.with_gradient = 1;
+  sweep.occupancies = occupancies.data();
+  sweep.arc_occupancies = halves.data();
+  sweep.arc_places = in.arc_places();
+  sweep.final_occupancies = out.finals.data();
+
+  constexpr int threads = 64;
+  const int64_t shared = reduction_bytes + 2 * state_bytes<float>(layout.nodes);
+  launch("emissions_float32", rows, threads, reduction_bytes, &pass, order, seed);
+  for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
+    launch("full_sum_sweep_float32", 2 * in.batch, threads, shared, &sweep, order, seed);
+  launch("full_sum_occupancies_float32", rows, threads, reduction_bytes, &sweep, order, seed);
+  launch("values", in.batch, threads, reduction_bytes, &pass, order, seed);
+  launch("gradient_float32", rows, threads, reduction_bytes + in.width * static_cast<int64_t>(sizeof(float)), &pass,
+         order, seed);
+  for (std::size_t a = 0; a < out.arcs.size(); a++) out.arcs[a] = halves[a] + halves[out.arcs.size() + a];
+  return out;
+}
+
+Result run_cpu(AutomataBatch& in) {
+  Result out(in);
+  std::vector<int64_t> columns(in.used.size() * size(in.width), -1);
+  std::vector<float> occupancies(size(in.batch * in.frames * in.width));
+  std::vector<double> weight(size(in.batch), 1.5);
+  const Tensor scores{in.scores.data(), Dtype::float32, in.frames * in.labels, in.labels, 1, nullptr};
+  const Tensor gradient{out.gradient.data(), Dtype::float32, in.frames * in.labels, in.labels, 1, nullptr};
+  full_sum(FullSum<float>{scores, in.batch, in.frames, in.lengths.data(), in.automata.view(), in.width,
+                          out.value.data(), occupancies.data(), columns.data(), out.arcs.data(), out.finals.data(),
+                          out.status.data(), 1});
+  scatter_occupancies(Scatter<float>{gradient, in.batch, in.labels, in.frames, in.width, in.lengths.data(),
+                                     occupancies.data(), columns.data(), in.shared(), weight.data(), out.status.data(),
+                                     1});
+  return out;
+}
+
+double largest_difference(const Result& a, const Result& b) {
+  double worst = 0;
+  for (std::size_t i = 0; i < a.value.size(); i++) {
+    if (a.status[i] != b.status[i]) return std::numeric_limits<double>::infinity();
+    if (a.status[i] == 0) worst = std::max(worst, relative_difference(a.value[i], b.value[i]));
+  }
+  for (std::size_t i = 0; i < a.arcs.size(); i++) worst = std::max(worst, relative_difference(a.arcs[i], b.arcs[i]));
+  worst = std::max(worst, largest_difference_of(a.finals, b.finals));
+  return std::max(worst, largest_difference_of(a.gradient, b.gradient));
+}
+
+class FullSumCase : public Case {
+ public:
+  explicit FullSumCase(Random& random) : batch_(random), last_(batch_) {}
+  uint64_t run(Order order, uint32_t seed) override {
+    last_ = run_cuda(batch_, order, seed);
+    return last_.hash();
+  }
+  double difference() override { return largest_difference(last_, run_cpu(batch_)); }
+
+ private:
+  AutomataBatch batch_;
+  Result last_;
+};
+
+const Kind kind("full_sum",
+                [](Random& random) -> std::unique_ptr<Case> { return std::make_unique<FullSumCase>(random); });
+
+}  // namespace
+}  // namespace seqtrain

@@ -1,0 +1,60 @@
+"""Criteria over automata give the same numbers by the CUDA kernels, on the emulated block, as by those of the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import seqtrain as st
+from seqtrain.fsa import Fsa
+from seqtrain.losses.ctc_soft_alignment import ctc_soft_alignment
+from seqtrain.scores import Packed
+from tests.cuda.emulation import on_emulated_cuda
+from tests.ops.examples import offsets_of, packed_rows, random_ctc_batch, random_topology
+from tests.ops.gradient import scores_gradient
+
+_TARGETS = random_ctc_batch(5, batch=3, frames=20, labels=8, targets=4)
+_HMM = random_topology("hmm", 7)
+_ONE = Fsa([[0, 0, v] for v in range(8)], torch.linspace(-1, 1, 8))
+
+
+def _ctc(**options: object) -> Callable[[torch.Tensor], torch.Tensor]:
+    rest = (_TARGETS.targets, torch.full((3,), 20), _TARGETS.target_lengths)
+    return lambda x: st.ctc_loss(x, *rest, normalize=True, reduction="batch", **options)  # type: ignore[arg-type]
+
+
+CRITERIA: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "ctc": _ctc(),
+    "rna": _ctc(label_loop=False),
+    "ctc of the best path": _ctc(paths="best"),
+    "fast_baum_welch": lambda x: st.fast_baum_welch_loss(
+        x.log_softmax(-1), *_HMM[1:], am_scale=0.7, tdp_scale=0.5, min_prob=1e-3, reduction="frames"
+    ),
+    "viterbi": lambda x: st.losses.viterbi_loss(x.log_softmax(-1), *_HMM[1:], reduction="sum"),
+    "mmi": lambda x: st.losses.mmi_loss(x, *_HMM[1:], _ONE, boost=0.1, smoothing=0.2, smoothing_kind="ce"),
+    "mmi of packed scores": lambda x: st.losses.mmi_loss(
+        Packed(packed_rows(x, _HMM.lengths), offsets_of(_HMM.lengths)), *_HMM[1:], _ONE,
+        smoothing=0.2, smoothing_kind="ce",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_value_and_gradient(name: str) -> None:
+    scores = 3 * torch.randn(3, 20, 8, generator=torch.Generator().manual_seed(3))
+    expected = scores_gradient(CRITERIA[name], scores)
+    with on_emulated_cuda("shuffled") as cuda:
+        found = scores_gradient(CRITERIA[name], scores)
+    assert cuda.launched
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_soft_alignment() -> None:
+    scores = torch.randn(3, 20, 8, generator=torch.Generator().manual_seed(4))
+    rest = (_TARGETS.targets, torch.full((3,), 20), _TARGETS.target_lengths)
+    expected = ctc_soft_alignment(scores, *rest)
+    with on_emulated_cuda():
+        torch.testing.assert_close(ctc_soft_alignment(scores, *rest), expected, rtol=1e-5, atol=1e-6)
