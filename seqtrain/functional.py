@@ -35,7 +35,7 @@ from seqtrain.scores import (
     split_scores,
 )
 from seqtrain.torch_versions import is_compiling
-from seqtrain.transforms import has_tangent, inside_transform
+from seqtrain.transforms import check_transforms, has_tangent, inside_transform
 
 __all__ = [
     "Alignment",
@@ -133,6 +133,7 @@ def _under_transforms(
     scores, weights, final_weights = p.values, p.automata[1], p.automata[4]
     if not inside_transform() and not any(map(has_tangent, (scores, weights, final_weights))):
         return None
+    check_transforms()
     arcs, _, arc_offsets, final_states, _, *others = p.automata
     inputs = (scores, weights, final_weights, p.offsets, p.lengths, arcs, arc_offsets, final_states, *others)
     try:

@@ -2,6 +2,7 @@
 
 Before 2.4 there are no `register_fake` and `register_autograd`. There an operator gets its derivative as a
 `torch.autograd.Function` under the dispatch key Autograd, and no fake kernel: there is no compiler that would call it.
+Before 2.0 there is no `torch.func`, and autograd functions have no part in what came before it, nor in forward mode.
 """
 
 from __future__ import annotations
@@ -12,16 +13,26 @@ from typing import Any
 import torch
 
 __all__ = [
+    "FUNCTORCH",
     "FUSED",
     "HAS_COMPILER",
+    "HAS_TRANSFORMS",
     "increment_version",
+    "inside_transform",
     "is_compiling",
     "register_autograd",
     "register_fake",
+    "storage_address",
 ]
 
 HAS_COMPILER = hasattr(torch.library, "register_fake") and hasattr(torch.library, "register_autograd")
 """Whether operators get fake kernels, so that `torch.compile`, `torch.export` and `torch.library.opcheck` take them."""
+
+HAS_TRANSFORMS = hasattr(torch, "func")
+"""Whether autograd functions can take part in `torch.func` and forward mode (`setup_context`, `jvp`, `vmap`)."""
+
+FUNCTORCH: Any = torch._C._functorch
+"""What torch tells of tensors inside of transforms; under 1.13 those of the package functorch."""
 
 FUSED: dict[str, Any] = {"fused": True} if HAS_COMPILER else {}
 """An optimizer's option to update all parameters in one kernel, on the CPU, too."""
@@ -49,6 +60,13 @@ def storage_address(tensor: torch.Tensor) -> int:
     """Where the memory begins that the tensor is a view of."""
     storage: Any = getattr(tensor, "untyped_storage", None) or tensor.storage
     return int(storage().data_ptr())
+
+
+def inside_transform() -> bool:
+    """Whether a transform of `torch.func`, or before it of functorch, is being run."""
+    if hasattr(FUNCTORCH, "peek_interpreter_stack"):
+        return FUNCTORCH.peek_interpreter_stack() is not None
+    return bool(FUNCTORCH.are_transforms_active())
 
 
 def register_fake(name: str, fake: Callable[..., Any], *, library: Any) -> None:

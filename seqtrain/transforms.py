@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
-from seqtrain.torch_versions import is_compiling
+from seqtrain import torch_versions
+from seqtrain.errors import DerivativeError
+from seqtrain.torch_versions import FUNCTORCH, is_compiling
 
-__all__ = ["has_tangent", "inside_transform", "is_mapped", "is_transformed", "outside_transforms", "plain"]
+__all__ = [
+    "check_transforms",
+    "has_tangent",
+    "inside_transform",
+    "is_mapped",
+    "is_transformed",
+    "outside_transforms",
+    "plain",
+]
 
-_FUNCTORCH: Any = getattr(torch._C, "_functorch", None)
-"""Missing before torch 2.0, and with it torch.func."""
+
+def check_transforms() -> None:
+    """Raises DerivativeError where torch can't take operators of others into its transforms and forward mode."""
+    if not torch_versions.HAS_TRANSFORMS:
+        raise DerivativeError(
+            f"torch {torch.__version__} takes no operator into function transforms or forward mode, as torch 2.0 and "
+            "newer do: use torch.autograd (backward, grad)"
+        )
 
 
 def inside_transform() -> bool:
     """Whether a transform of `torch.func` is being run; never in code that is being compiled."""
-    return not is_compiling() and _FUNCTORCH is not None and _FUNCTORCH.peek_interpreter_stack() is not None
+    return not is_compiling() and torch_versions.inside_transform()
 
 
 @contextmanager
@@ -27,6 +42,7 @@ def outside_transforms() -> Iterator[None]:
     if not inside_transform():
         yield
         return
+    check_transforms()
     from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack  # loads half of torch.func
 
     with temporarily_clear_interpreter_stack():
@@ -36,7 +52,7 @@ def outside_transforms() -> Iterator[None]:
 def plain(tensor: torch.Tensor) -> torch.Tensor:
     """What a transform has wrapped."""
     while is_transformed(tensor):
-        tensor = _FUNCTORCH.get_unwrapped(tensor)
+        tensor = FUNCTORCH.get_unwrapped(tensor)
     return tensor
 
 
@@ -52,11 +68,11 @@ def is_transformed(tensor: torch.Tensor) -> bool:
     """Whether the tensor stands for others inside of a transform, so that it has no values of its own to look at."""
     if is_compiling():
         return False
-    return _FUNCTORCH is not None and bool(_FUNCTORCH.is_functorch_wrapped_tensor(tensor))
+    return bool(FUNCTORCH.is_functorch_wrapped_tensor(tensor))
 
 
 def is_mapped(tensor: torch.Tensor) -> bool:
     """Whether `torch.func.vmap` maps over an axis of the tensor."""
     if is_compiling():
         return False
-    return _FUNCTORCH is not None and bool(_FUNCTORCH.is_batchedtensor(tensor))
+    return bool(FUNCTORCH.is_batchedtensor(tensor))

@@ -30,7 +30,7 @@ def draw(graph: Wfst | Fsa, *, format: str = "svg", title: str = "") -> bytes:
     """The picture of the graph, "svg", "pdf" or "png".
 
     Raises:
-        ArgumentError: another format, or Graphviz' program `dot` isn't there.
+        ArgumentError: another format, or Graphviz' program `dot` isn't there, or can't draw it.
         MissingDependencyError: the package graphviz isn't installed.
     """
     if format not in PICTURES:
@@ -45,6 +45,12 @@ def draw(graph: Wfst | Fsa, *, format: str = "svg", title: str = "") -> bytes:
     except graphviz.ExecutableNotFound as error:
         raise ArgumentError(
             "Graphviz' program `dot` isn't on the path: install Graphviz, or write .dot and draw it elsewhere",
+            argument="format",
+        ) from error
+    except graphviz.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip() if error.stderr else "nothing"
+        raise ArgumentError(
+            f"Graphviz' program `dot` can't draw {format}: it ended with status {error.returncode} and said: {said}",
             argument="format",
         ) from error
     return picture

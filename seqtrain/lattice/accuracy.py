@@ -134,7 +134,8 @@ def overlap_accuracy(
             "at least one frame",
             argument="ends",
         )
-    of_reference = torch.where(inside, _mapped(references.where(inside, 0), label_map, "references"), DELETED)
+    of_reference = _mapped(references.masked_fill(~inside, 0), label_map, "references")
+    of_reference.masked_fill_(~inside, DELETED)
     classes = _mapped(_arc_labels(lattice, labels), label_map, "labels")
     first, end = lattice.arc_frames()
     accuracy = torch.full(classes.shape, -1.0, dtype=torch.float64)

@@ -35,7 +35,7 @@ from seqtrain.scores import (
     split_scores,
 )
 from seqtrain.torch_versions import is_compiling
-from seqtrain.transforms import has_tangent, inside_transform, outside_transforms, plain
+from seqtrain.transforms import check_transforms, has_tangent, inside_transform, outside_transforms, plain
 
 __all__ = ["CTCLoss", "check_paths", "ctc_automata", "ctc_loss"]
 
@@ -145,6 +145,8 @@ def ctc_loss(
     check_policy(on_infeasible)
     check_reduction(reduction)
     transformed = inside_transform() or has_tangent(values)
+    if transformed:
+        check_transforms()
     if not transformed:
         check_gradient_out(gradient_out, values)
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1

@@ -142,18 +142,30 @@ def on_emulated_cuda(
     plant = os.environ.get("SEQTRAIN_EMULATION_PLANT", "") if plant is None else plant
     cuda = EmulatedCuda(order, plant=plant, largest_shared=largest_shared)
     on = emulated_runtime(cuda)
-    with torch.library._scoped_library("seqtrain", "IMPL") as overriding:
-        register(_Overriding(overriding), "CPU", lambda device: on)
+    overriding = _Overriding("seqtrain")
+    try:
+        register(overriding, "CPU", lambda device: on)
         yield cuda
+    finally:
+        overriding.end()
 
 
 class _Overriding:
-    """Replaces implementations without the warning that torch has for those who do it by mistake."""
+    """Replaces implementations without the warning that torch has for those who do it by mistake.
 
-    def __init__(self, target: Any) -> None:
-        self._target = target
+    By the dispatcher below torch.library, which before torch 2.0 would refuse to.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._library: Any = torch.library.Library(namespace, "IMPL")
 
     def impl(self, name: str, function: Any, key: str) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="(?s).*Overriding a previously registered kernel")
-            self._target.impl(name, function, key)
+            self._library.m.impl(name, key, function)
+
+    def end(self) -> None:
+        """The implementations from before are back."""
+        if hasattr(self._library.m, "reset"):
+            self._library.m.reset()
+        self._library.m = None  # older torch forgets them with the last reference

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import re
 import shutil
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from seqtrain.errors import CudaError, MissingDependencyError
 from seqtrain.ops.cuda import compiler
-from seqtrain.ops.cuda.compiler import Compiler, find_compiler
+from seqtrain.ops.cuda.compiler import Compiler, find_compiler, libraries
 from seqtrain.ops.cuda.source import OPTIONS, Source, problem_fields, source
 from tests.cuda.resources import ARCHITECTURES, main, nvcc, uses
 
@@ -20,9 +22,26 @@ def kernels_of(text: str) -> set[str]:
     return set(re.findall(r"SEQTRAIN_KERNEL\((\w+),", text))
 
 
+def compilers() -> list[Compiler]:
+    """One of each version that packages here bring: torch's own, which may be older than the other one."""
+    found: dict[str, Compiler] = {}
+    for path in libraries():
+        with contextlib.suppress(OSError):
+            one = Compiler(ctypes.CDLL(str(path)))
+            found.setdefault(one.version, one)
+    return list(found.values())
+
+
 @pytest.mark.parametrize("capability", ARCHITECTURES)
 def test_every_architecture_compiles_without_spills_and_a_block_fits(capability: int) -> None:
-    found = find_compiler().compile(source(), f"sm_{capability}", (*OPTIONS, "--ptxas-options=-v"))
+    able = [one for one in compilers() if capability in one.architectures()]
+    assert able, "a package that brings a newer compiler is among those that tests need"
+    for one in able:
+        check_kernels(one, capability)
+
+
+def check_kernels(of: Compiler, capability: int) -> None:
+    found = of.compile(source(), f"sm_{capability}", (*OPTIONS, "--ptxas-options=-v"))
     assert found.image[:4] == b"\x7fELF"
     for name in kernels_of(source().main):
         assert name.encode() in found.image
@@ -66,13 +85,15 @@ def test_a_device_newer_than_the_compiler_gets_intermediate_code() -> None:
 
 
 def test_a_device_too_old_is_refused() -> None:
-    with pytest.raises(CudaError, match=r"compute capability 3\.5"):
-        find_compiler().target(35)
+    with pytest.raises(CudaError, match=r"compute capability 2\.0"):
+        find_compiler().target(20)
 
 
 def test_messages_of_the_compiler_are_passed_on() -> None:
+    first = find_compiler()
+    target = first.target(first.architectures()[-1])
     with pytest.raises(CudaError, match="undefined") as caught:
-        find_compiler().compile(Source("int f() { return nowhere; }", {}), "sm_90", OPTIONS)
+        first.compile(Source("int f() { return nowhere; }", {}), target, OPTIONS)
     assert caught.value.call == "nvrtcCompileProgram"
 
 

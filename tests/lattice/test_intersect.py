@@ -92,7 +92,7 @@ def test_no_state_is_a_dead_end() -> None:
         states = set(range(one.frames.shape[0]))
         assert {p for p, _, _ in arcs} | set(one.final_states.tolist()) == states
         assert {q for _, q, _ in arcs} | {0} == states
-        assert set(one.frames[one.final_states].tolist()) == set(one.lengths.tolist())
+        assert set(one.frames[one.final_states.long()].tolist()) == set(one.lengths.tolist())
 
 
 def test_a_beam_keeps_the_states_it_says_and_reports_the_others() -> None:
@@ -259,6 +259,7 @@ def test_same_bits_for_any_number_of_threads() -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.torch2  # torch.library.opcheck
 @pytest.mark.parametrize("packed", [False, True])
 def test_operator(packed: bool) -> None:
     p = problem(range(3))

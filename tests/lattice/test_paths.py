@@ -149,6 +149,7 @@ def test_same_bits_for_any_number_of_threads() -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.torch2  # torch.library.opcheck
 @pytest.mark.parametrize(
     "name", ["lattice_best_paths", "lattice_sample", "lattice_best_scores", "lattice_trim"]
 )

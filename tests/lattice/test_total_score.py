@@ -106,6 +106,7 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(value, (weights, finals))
 
 
+@pytest.mark.torch2  # torch.library.opcheck
 @pytest.mark.parametrize("with_gradient", [False, True])
 def test_operator(with_gradient: bool) -> None:
     parts = list(operands(random_lattice(range(4))))

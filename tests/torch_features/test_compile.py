@@ -11,6 +11,8 @@ import seqtrain as st
 from tests.ops.examples import random_ctc_batch, random_topology
 from tests.ops.gradient import gradient
 
+pytestmark = pytest.mark.torch2  # torch.compile
+
 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:

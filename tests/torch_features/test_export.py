@@ -8,8 +8,11 @@ import torch
 import seqtrain as st
 from tests.ops.examples import random_ctc_batch, random_topology
 
-# Torch's own exporter imports what torch itself has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+pytestmark = [
+    pytest.mark.torch2,  # torch.export
+    # Torch's own exporter imports what torch itself has deprecated.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+]
 
 
 class Ctc(torch.nn.Module):

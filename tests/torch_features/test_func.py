@@ -11,8 +11,12 @@ import seqtrain as st
 from seqtrain.errors import ArgumentError, DerivativeError, InfeasibleError
 from tests.ops.examples import random_ctc_batch, random_topology
 
-# Torch loads its forward-mode rules with what torch itself has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+pytestmark = [
+    # torch.func, and with it operators of others in forward mode.
+    pytest.mark.torch2,
+    # Torch loads its forward-mode rules with what torch itself has deprecated.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
+]
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 NAMES = ("ctc", "normalized ctc", "full sum", "posteriors", "arc weights", "final weights", "packed")

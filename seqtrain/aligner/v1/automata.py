@@ -56,7 +56,7 @@ class PackedAutomaton(NamedTuple):
 
 def pack_automata(batch: FsaBatch) -> list[PackedAutomaton]:
     """Packs each automaton of a batch on CPU."""
-    dtype = "float64" if batch.weights.dtype.itemsize == 8 else "float32"
+    dtype = "float64" if batch.weights.element_size() == 8 else "float32"
 
     def pieces(array: NDArray[Any], kind: str, offsets: list[int]) -> list[bytes]:
         raw = np.ascontiguousarray(array, dtype=kind).tobytes()

@@ -55,7 +55,7 @@ def forward(
         emissions = pass_over.emissions(scores, status, normalizer if normalize else None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
         states = 2 * width + 1
-        size = real.itemsize
+        size = torch.finfo(real).bits // 8
         state_bytes = 2 * (states + _PADDING) * (size + 4)
         workspace = on.workspace(2 * batch, state_bytes)
         problem: dict[str, Argument] = {

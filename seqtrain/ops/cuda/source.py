@@ -11,8 +11,12 @@ from typing import NamedTuple
 
 __all__ = ["OPTIONS", "Source", "problem_fields", "problem_type", "source"]
 
-# No contraction of multiply and add: each operation rounds once, as it does on the host.
-OPTIONS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
+# No contraction of multiply and add: each operation rounds once, as it does on the host. NVRTC before 12 takes lambdas
+# for host functions unless all that's not annotated is device code.
+OPTIONS = (
+    "--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
+    "--device-as-default-execution-space",
+)  # fmt: skip
 
 _MAIN = "kernels.cu"
 _HERE = Path(__file__).parent
