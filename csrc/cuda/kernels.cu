@@ -2,6 +2,7 @@
 
 #include "best_path.h"
 #include "ctc.h"
+#include "denominator.h"
 #include "full_sum.h"
 #include "rows.h"
 
@@ -20,3 +21,7 @@ SEQTRAIN_KERNEL(full_sum_occupancies_float32, FullSumProblem, full_sum_occupanci
 SEQTRAIN_KERNEL(full_sum_occupancies_float64, FullSumProblem, full_sum_occupancies<double>)
 SEQTRAIN_KERNEL(best_path_float32, BestPathProblem, best_path<float>)
 SEQTRAIN_KERNEL(best_path_float64, BestPathProblem, best_path<double>)
+SEQTRAIN_KERNEL(denominator_weights_float32, DenominatorWeightsProblem, denominator_weights<float>)
+SEQTRAIN_KERNEL(denominator_weights_float64, DenominatorWeightsProblem, denominator_weights<double>)
+SEQTRAIN_KERNEL(denominator_sweep_float32, DenominatorProblem, denominator_sweep<float>)
+SEQTRAIN_KERNEL(denominator_sweep_float64, DenominatorProblem, denominator_sweep<double>)

@@ -1,0 +1,296 @@
+// The shared denominator's kernels on random automata, with and without a leak.
+
+#include <algorithm>
+
+#include "../cpu/kernels.h"
+#include "../cuda/denominator.h"
+#include "../recursion/denominator_layout.h"
+#include "../recursion/denominator_slices.h"
+#include "check.h"
+
+namespace seqtrain {
+namespace {
+
+struct Batch {
+  int64_t batch, frames, labels, states;
+  double leak;
+  int64_t segment;
+  std::vector<float> scores;
+  std::vector<int64_t> lengths;
+  std::vector<int32_t> arcs, final_states;
+  std::vector<double> weights, final_weights, distribution;
+  int32_t start;
+  std::vector<int64_t> arc_offsets, final_offsets;
+  std::vector<int32_t> starts, num_states, block;
+
+  // States entered by one arc and by many, by one label and by several; one final state or all; scores flat and peaky.
+  explicit Batch(Random& random)
+      : batch(3),
+        frames(6 + random.below(30)),
+        labels(3 + random.below(9)),
+        states(2 + random.below(60)),
+        leak(random.below(2) == 0 ? 0.0 : 0.1),
+        segment(1 + random.below(8)) {
+    const float scale = random.below(3) == 0 ? 40.0f : 3.0f;
+    for (int64_t i = 0; i < batch * frames * labels; i++) scores.push_back(random.number(scale));
+    const bool all_final = random.below(2) == 0, label_on_state = random.below(2) == 0;
+    for (int64_t s = 0; s < states; s++) {
+      const int64_t degree = 1 + random.below(s == 0 ? 30 : 6);
+      for (int64_t i = 0; i < degree; i++) {
+        const int64_t to = i == 0 ? (s + 1) % states : random.below(states);
+        arcs.push_back(static_cast<int32_t>(s));
+        arcs.push_back(static_cast<int32_t>(to));
+        arcs.push_back(static_cast<int32_t>(label_on_state ? to * 7 % labels : random.below(labels)));
+        weights.push_back(static_cast<double>(random.number(3.0f)));
+      }
+      distribution.push_back(1.0 / static_cast<double>(states));
+      if (!all_final && s != states - 1) continue;
+      final_states.push_back(static_cast<int32_t>(s));
+      final_weights.push_back(static_cast<double>(random.number(1.0f)));
+    }
+    start = static_cast<int32_t>(random.below(states));
+    arc_offsets = {0, static_cast<int64_t>(weights.size())};
+    final_offsets = {0, static_cast<int64_t>(final_weights.size())};
+    starts = {start};
+    num_states = {static_cast<int32_t>(states)};
+    for (int64_t b = 0; b < batch; b++) lengths.push_back(b == 1 ? random.below(3) : random.below(frames + 1));
+    block = lay_out_denominator(graphs());
+  }
+
+  Graphs graphs() const {
+    return {1,
+            arcs.data(),
+            weights.data(),
+            arc_offsets.data(),
+            final_states.data(),
+            final_weights.data(),
+            final_offsets.data(),
+            starts.data(),
+            num_states.data()};
+  }
+  int64_t num_arcs() const { return static_cast<int64_t>(weights.size()); }
+  int64_t num_finals() const { return static_cast<int64_t>(final_weights.size()); }
+};
+
+struct Result {
+  std::vector<double> value, arcs, finals;
+  std::vector<float> occupancies;
+  std::vector<int64_t> status;
+
+  Result(const Batch& in, int64_t columns)
+      : value(size(in.batch)),
+        arcs(size(in.batch * in.num_arcs())),
+        finals(size(in.batch * in.num_finals())),
+        occupancies(size(in.batch * in.frames * columns)),
+        status(size(in.batch)) {}
+
+  uint64_t hash() const {
+    Hash all;
+    all.add(value);
+    all.add(arcs);
+    all.add(finals);
+    all.add(occupancies);
+    all.add(status);
+    return all.value;
+  }
+};
+
+struct Weights {
+  std::vector<float> mantissa;
+  std::vector<int32_t> exponent;
+
+  Weights(int64_t count, const int32_t* item, const std::vector<double>& weight, bool logarithmic, double factor,
+          Order order, uint32_t seed)
+      : mantissa(size(count)), exponent(size(count)) {
+    DenominatorWeightsProblem problem{};
+    problem.count = count;
+    problem.item = item;
+    problem.weight = weight.data();
+    problem.logarithmic = logarithmic ? 1 : 0;
+    problem.factor = factor;
+    problem.mantissa = mantissa.data();
+    problem.exponent = exponent.data();
+    launch("denominator_weights_float32", 2, 32, reduction_bytes, &problem, order, seed);
+  }
+};
+
+Result run_cuda(const Batch& in, Order order, uint32_t seed) {
+  const DenominatorLayout layout(in.block.data());
+  const int64_t rows = in.batch * in.frames, columns = layout.columns, width = layout.nodes() + 1;
+  Result out(in, columns);
+  if (layout.start_slot < 0) {
+    out.status.assign(size(in.batch), status_no_path);
+    return out;
+  }
+  const DenominatorSlices incoming(layout.arrivals, layout.incoming_begin, layout.incoming_node, layout.incoming_arc);
+  const DenominatorSlices outgoing(layout.slots, layout.outgoing_begin, layout.outgoing_arrival, layout.outgoing_arc);
+  const auto count = [](const DenominatorSlices& arcs) { return static_cast<int64_t>(arcs.arc.size()); };
+  const Weights into(count(incoming), incoming.arc.data(), in.weights, true, 0, order, seed);
+  const Weights out_of(count(outgoing), outgoing.arc.data(), in.weights, true, 0, order, seed);
+  const Weights finals(in.num_finals(), nullptr, in.final_weights, true, 0, order, seed);
+  std::vector<int32_t> node_state(size(layout.nodes()), -1), arrival_column(size(layout.arrivals));
+  for (int64_t s = 0; s < layout.slots; s++) node_state[size(layout.slot_node[s])] = layout.slot_state[s];
+  for (int64_t k = 0; k < columns; k++)
+    for (int32_t m = layout.column_begin[k]; m < layout.column_begin[k + 1]; m++)
+      arrival_column[size(m)] = static_cast<int32_t>(k);
+  const Weights leak(layout.nodes(), node_state.data(), in.distribution, false, in.leak, order, seed);
+  Grouping final_of_slot;
+  final_of_slot.build(layout.slots, layout.finals, [&](int64_t f) { return int64_t{layout.final_slot[f]}; });
+  const Index32 final_begin(final_of_slot.begin.begin(), final_of_slot.begin.end());
+
+  std::vector<int64_t> labels(layout.column_label, layout.column_label + columns);
+  std::vector<float> emission(size(rows * columns));
+  std::vector<int32_t> emission_exponent(emission.size()), row_status(size(rows));
+  std::vector<double> row_log(size(rows)), likelihood(size(in.batch), -std::numeric_limits<double>::infinity());
+  std::vector<float> scores = in.scores;
+  RowsProblem pass{};
+  pass.scores = reinterpret_cast<char*>(scores.data());
+  pass.dtype = float32;
+  pass.stride_utterance = in.frames * in.labels;
+  pass.stride_frame = in.labels;
+  pass.stride_label = 1;
+  pass.batch = in.batch;
+  pass.labels = in.labels;
+  pass.max_frames = in.frames;
+  pass.width = columns;
+  pass.shared_columns = 1;
+  pass.column_labels = labels.data();
+  pass.lengths = in.lengths.data();
+  pass.emission = emission.data();
+  pass.emission_exponent = emission_exponent.data();
+  pass.row_log = row_log.data();
+  pass.row_status = row_status.data();
+  pass.log_likelihood = likelihood.data();
+  pass.value_sign = 1;
+  pass.value = out.value.data();
+  pass.status = out.status.data();
+
+  const int64_t segments = (middle_of(in.frames) + in.segment - 1) / in.segment;
+  std::vector<float> store(size(2 * in.batch * in.segment * width)), checkpoint(size(2 * in.batch * segments * width)),
+      carry(size(2 * in.batch * width));
+  std::vector<int32_t> store_exponent(store.size()), checkpoint_exponent(checkpoint.size()),
+      carry_exponent(carry.size());
+  std::vector<double> arc_sums(size(2 * in.batch * count(incoming)));
+  DenominatorProblem sweep{};
+  sweep.batch = in.batch;
+  sweep.max_frames = in.frames;
+  sweep.lengths = in.lengths.data();
+  sweep.status = out.status.data();
+  sweep.columns = columns;
+  sweep.emission = emission.data();
+  sweep.emission_exponent = emission_exponent.data();
+  sweep.row_status = row_status.data();
+  sweep.arrivals = layout.arrivals;
+  sweep.aggregates = layout.aggregates;
+  sweep.slots = layout.slots;
+  sweep.start_node = layout.slot_node[layout.start_slot];
+  sweep.column_begin = layout.column_begin;
+  sweep.arrival_column = arrival_column.data();
+  sweep.arrival_slot = layout.arrival_slot;
+  sweep.slot_node = layout.slot_node;
+  sweep.aggregate_begin = layout.aggregate_begin;
+  sweep.aggregate_arrival = layout.aggregate_arrival;
+  sweep.incoming_slices = static_cast<int64_t>(incoming.row.size()) / warp;
+  sweep.incoming_row = incoming.row.data();
+  sweep.incoming_begin = incoming.begin.data();
+  sweep.incoming_node = incoming.from.data();
+  sweep.incoming_mantissa = into.mantissa.data();
+  sweep.incoming_exponent = into.exponent.data();
+  sweep.outgoing_slices = static_cast<int64_t>(outgoing.row.size()) / warp;
+  sweep.outgoing_row = outgoing.row.data();
+  sweep.outgoing_begin = outgoing.begin.data();
+  sweep.outgoing_arrival = outgoing.from.data();
+  sweep.outgoing_mantissa = out_of.mantissa.data();
+  sweep.outgoing_exponent = out_of.exponent.data();
+  sweep.finals = layout.finals;
+  sweep.final_slot = layout.final_slot;
+  sweep.final_begin = final_begin.data();
+  sweep.final_order = final_of_slot.order.data();
+  sweep.final_mantissa = finals.mantissa.data();
+  sweep.final_exponent = finals.exponent.data();
+  sweep.leak_mantissa = in.leak > 0 ? leak.mantissa.data() : nullptr;
+  sweep.leak_exponent = leak.exponent.data();
+  sweep.segment = in.segment;
+  sweep.segments = segments;
+  sweep.store = store.data();
+  sweep.store_exponent = store_exponent.data();
+  sweep.checkpoint = checkpoint.data();
+  sweep.checkpoint_exponent = checkpoint_exponent.data();
+  sweep.carry = carry.data();
+  sweep.carry_exponent = carry_exponent.data();
+  sweep.log_likelihood = likelihood.data();
+  sweep.with_gradient = 1;
+  sweep.occupancies = out.occupancies.data();
+  sweep.arc_occupancies = arc_sums.data();
+  sweep.arc_places = count(incoming);
+  sweep.final_occupancies = out.finals.data();
+
+  constexpr int threads = 64;
+  launch("emissions_float32", rows, threads, reduction_bytes, &pass, order, seed);
+  for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
+    launch("denominator_sweep_float32", 2 * in.batch, threads, reduction_bytes + 2 * state_bytes<float>(width), &sweep,
+           order, seed);
+  launch("values", in.batch, threads, reduction_bytes, &pass, order, seed);
+  for (int64_t b = 0; b < in.batch; b++)
+    for (int64_t place = 0; place < count(incoming); place++)
+      if (incoming.arc[size(place)] >= 0)
+        out.arcs[size(b * in.num_arcs() + incoming.arc[size(place)])] =
+            arc_sums[size(2 * b * count(incoming) + place)] + arc_sums[size((2 * b + 1) * count(incoming) + place)];
+  return out;
+}
+
+Result run_cpu(const Batch& in) {
+  const DenominatorLayout layout(in.block.data());
+  Result out(in, layout.columns);
+  std::vector<float> scores = in.scores;
+  const Tensor tensor{scores.data(), Dtype::float32, in.frames * in.labels, in.labels, 1, nullptr};
+  denominator(
+      Denominator<float>{{tensor, in.batch, in.frames, in.lengths.data(), in.graphs(), layout.columns, out.value.data(),
+                          out.occupancies.data(), nullptr, out.arcs.data(), out.finals.data(), out.status.data(), 1},
+                         in.block.data(),
+                         in.leak,
+                         in.distribution.data()});
+  return out;
+}
+
+double largest_difference(const Batch& in, const Result& a, const Result& b) {
+  double worst = 0;
+  const int64_t columns = static_cast<int64_t>(a.occupancies.size()) / (in.batch * in.frames);
+  // What stands past an utterance's end isn't defined, nor where there is no path.
+  const auto compare = [&](const auto& x, const auto& y, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const auto p = static_cast<double>(x[size(i)]), q = static_cast<double>(y[size(i)]);
+      const double difference = relative_difference(p, q);
+      worst = difference <= worst ? worst : difference;
+    }
+  };
+  for (int64_t u = 0; u < in.batch; u++) {
+    if (a.status[size(u)] != b.status[size(u)]) return std::numeric_limits<double>::infinity();
+    if (a.status[size(u)] != 0) continue;
+    compare(a.value, b.value, u, u + 1);
+    compare(a.occupancies, b.occupancies, u * in.frames * columns, (u * in.frames + in.lengths[size(u)]) * columns);
+    compare(a.arcs, b.arcs, u * in.num_arcs(), (u + 1) * in.num_arcs());
+    compare(a.finals, b.finals, u * in.num_finals(), (u + 1) * in.num_finals());
+  }
+  return worst;
+}
+
+class SharedDenominator : public Case {
+ public:
+  explicit SharedDenominator(Random& random) : batch_(random), last_(batch_, 0) {}
+  uint64_t run(Order order, uint32_t seed) override {
+    last_ = run_cuda(batch_, order, seed);
+    return last_.hash();
+  }
+  double difference() override { return largest_difference(batch_, last_, run_cpu(batch_)); }
+
+ private:
+  Batch batch_;
+  Result last_;
+};
+
+const Kind kind("denominator",
+                [](Random& random) -> std::unique_ptr<Case> { return std::make_unique<SharedDenominator>(random); });
+
+}  // namespace
+}  // namespace seqtrain

@@ -1,0 +1,44 @@
+// Arcs of a denominator's layout in slices of 32 rows, as csrc/cuda/denominator.h reads them: rows by falling length,
+// entry j of the row in lane l of a slice at begin[slice] + 32 j + l.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "graph.h"
+
+namespace seqtrain {
+
+struct DenominatorSlices {
+  static constexpr int64_t lanes = 32;
+
+  Index32 row;                 // (slices · 32,), -1 past the last
+  std::vector<int64_t> begin;  // (slices + 1,)
+  Index32 from;                // (places,) where each arc comes from; 0 where there is no arc
+  Index32 arc;                 // (places,) its number; -1 where there is none
+
+  // Row r has the entries row_begin[r] … row_begin[r + 1] of `entry_from` and `entry_arc`.
+  DenominatorSlices(int64_t rows, const int32_t* row_begin, const int32_t* entry_from, const int32_t* entry_arc) {
+    const auto length = [&](int32_t r) { return row_begin[r + 1] - row_begin[r]; };
+    row.resize(at(rows));
+    std::iota(row.begin(), row.end(), 0);
+    std::stable_sort(row.begin(), row.end(), [&](int32_t a, int32_t b) { return length(a) > length(b); });
+    row.resize(at((rows + lanes - 1) / lanes * lanes), -1);
+    begin.push_back(0);
+    for (std::size_t first = 0; first < row.size(); first += lanes)
+      begin.push_back(begin.back() + lanes * length(row[first]));
+    from.assign(at(begin.back()), 0);
+    arc.assign(at(begin.back()), -1);
+    for (int64_t i = 0; i < rows; i++) {
+      int64_t place = begin[at(i / lanes)] + i % lanes;
+      for (int32_t entry = row_begin[row[at(i)]]; entry < row_begin[row[at(i)] + 1]; entry++, place += lanes) {
+        from[at(place)] = entry_from[entry];
+        arc[at(place)] = entry_arc[entry];
+      }
+    }
+  }
+};
+
+}  // namespace seqtrain
