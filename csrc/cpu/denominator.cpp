@@ -4,11 +4,13 @@
 
 #include "../recursion/denominator.h"
 
+#include <array>
 #include <cstring>
 #include <limits>
+#include <utility>
 
-#include "../recursion/exponential.h"
 #include "graph_view.h"
+#include "interleave.h"
 #include "kernels.h"
 #include "memory.h"
 #include "parallel.h"
@@ -43,7 +45,8 @@ class DenominatorGroup {
     frames_ = 0;
     for (int64_t l = 0; l < count; l++) frames_ = std::max(frames_, length(l));
     const int64_t nodes = graph_->nodes() * Width, columns = tile();
-    const Segments segments(frames_, (nodes + columns) * static_cast<int64_t>(sizeof(Real)), budget);
+    const Segments segments =
+        Segments::filling(frames_, (nodes + columns) * static_cast<int64_t>(sizeof(Real)), budget);
     allocate(segments);
     sweep_forward_all(segments);
     sweep_back(segments);
@@ -51,30 +54,35 @@ class DenominatorGroup {
   }
 
  private:
-  // What stays in the caches near the processor is faster computed twice than fetched.
-  static constexpr int64_t budget = int64_t{6} << 20;
+  // Of forward scores and emissions, a thread: they are slower computed twice than fetched.
+  static constexpr int64_t budget = int64_t{64} << 20;
 
   const FullSum<Out>& sum() const { return prepared_->problem.sum; }
   int64_t length(int64_t l) const { return sum().lengths[utterances_[l]]; }
   int64_t& status(int64_t l) const { return sum().status[utterances_[l]]; }
-  // Numbers in a frame's emissions: whole vectors of the exponential.
-  int64_t tile() const {
-    constexpr int64_t block = std::max<int64_t>(Width, vector_size<Real>);
-    return (graph_->columns * Width + block - 1) / block * block;
-  }
+  int64_t tile() const { return graph_->columns * Width; }  // numbers in a frame's emissions
   const Real* leak() const { return prepared_->weights.leak.empty() ? nullptr : prepared_->weights.leak.data(); }
 
   void allocate(const Segments& segments) {
-    const auto nodes = at(graph_->nodes() * Width), rows = at((frames_ + 1) * Width);
-    alpha_ = alpha_memory_.reserve(at(segments.length + 1) * nodes);
-    checkpoint_ = checkpoint_memory_.reserve(at(segments.count) * nodes);
-    source_ = source_memory_.reserve(nodes);
-    emission_ = emission_memory_.reserve(at(segments.length * tile()));
-    beta_ = beta_memory_.reserve(at(graph_->slots * Width));
-    product_ = product_memory_.reserve(at(graph_->arrivals * Width));
-    occupancy_ = occupancy_memory_.reserve(at(graph_->columns * Width));
-    total_ = total_memory_.reserve(rows);
-    exponent_.assign(rows, 0);
+    const int64_t nodes = graph_->nodes() * Width, rows = (frames_ + 1) * Width;
+    const std::array<std::pair<Real**, int64_t>, 8> parts{{{&alpha_, (segments.length + 1) * nodes},
+                                                           {&emission_, segments.length * tile()},
+                                                           {&checkpoint_, segments.count * nodes},
+                                                           {&source_, leak() == nullptr ? 0 : nodes},
+                                                           {&beta_, graph_->slots * Width},
+                                                           {&product_, graph_->arrivals * Width},
+                                                           {&occupancy_, tile()},
+                                                           {&total_, rows}}};
+    // In one piece: memory of this size gets huge pages, and the arcs jump about in it.
+    constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(Real));
+    int64_t size = 0;
+    for (const auto& [start, numbers] : parts) size += (numbers + line - 1) / line * line;
+    Real* next = memory_.reserve(at(size));
+    for (const auto& [start, numbers] : parts) {
+      *start = next;
+      next += (numbers + line - 1) / line * line;
+    }
+    exponent_.assign(at(rows), 0);
     std::fill(beta_, beta_ + graph_->slots * Width, Real{0});
     for (int64_t l = 0; l < Width; l++) {
       offset_[l] = 0;
@@ -163,34 +171,22 @@ class DenominatorGroup {
 
   // exp of the frame's scores relative to each utterance's largest; 0 past an utterance's end.
   void emit(int64_t t, int64_t slot, bool first) {
+    constexpr Real infinite = std::numeric_limits<Real>::infinity();
     Real* out = emission(slot);
-    gather(t, out);
+    const Seen<Real, Width> seen = gather(t, out);
     const int64_t columns = graph_->columns;
-    constexpr int64_t block = std::max<int64_t>(Width, vector_size<Real>);
-    alignas(64) Real largest[block], lowest_sum[Width];
+    alignas(64) Real largest[Width], usable[Width];
+    alignas(64) Exponent top[Width];
+    seen.largest.store(largest);
+    seen.usable.store(usable);
     for (int64_t l = 0; l < Width; l++) {
-      largest[l] = -std::numeric_limits<Real>::infinity();
-      lowest_sum[l] = 0;
-    }
-    // A NaN or +inf makes the sum of differences NaN.
-    for (int64_t k = 0; k < columns; k++) {
-      const Real* row = out + k * Width;
-#pragma omp simd
-      for (int64_t l = 0; l < Width; l++) {
-        const Real x = row[l];
-        largest[l] = x > largest[l] ? x : largest[l];
-        lowest_sum[l] += x < std::numeric_limits<Real>::infinity() ? Real{0} : Real{1};
+      if (l < count_ && usable[l] == 0 && alive_[l]) {
+        alive_[l] = false;
+        if (t < length(l)) status(l) = 1 + t;
+        for (int64_t k = 0; k < columns; k++) out[k * Width + l] = -infinite;
+        largest[l] = -infinite;
       }
-    }
-    for (int64_t l = 0; l < count_; l++) {
-      if (lowest_sum[l] == 0 || !alive_[l]) continue;
-      alive_[l] = false;
-      if (t < length(l)) status(l) = 1 + t;
-      for (int64_t k = 0; k < columns; k++) out[k * Width + l] = -std::numeric_limits<Real>::infinity();
-    }
-    alignas(64) Exponent top[block];
-    for (int64_t l = 0; l < Width; l++) {
-      if (!(largest[l] > -std::numeric_limits<Real>::infinity())) largest[l] = 0;
+      if (!(largest[l] > -infinite)) largest[l] = 0;
       top[l] = 0;
       double taken;
       if (std::abs(largest[l]) < Real(1 << 14)) {
@@ -204,31 +200,13 @@ class DenominatorGroup {
       }
       if (first && t < (l < count_ ? length(l) : 0)) offset_[l] += taken;
     }
-    for (int64_t i = Width; i < block; i++) top[i] = top[i - Width];
-    const Real floor = scaled_floor<Real>();
-    const int64_t size = tile();
-    for (int64_t i = columns * Width; i < size; i++) out[i] = 0;
-    for (int64_t first_of_block = 0; first_of_block < size; first_of_block += block) {
-      Real* __restrict x = out + first_of_block;
-#pragma omp simd
-      for (int64_t i = 0; i < block; i++) {
-        const Real score = x[i];
-        Real m;
-        Exponent e;
-        split_exponential(score, m, e);
-        e -= top[i];
-        e = e > 4 ? Exponent{4} : e;
-        constexpr Exponent lowest = Scaling<Real>::floor;
-        const Real y =
-            e < lowest ? floor : m * from_bits<Real>((e + Format<Real>::bias) << Format<Real>::mantissa_bits);
-        x[i] = score > -std::numeric_limits<Real>::infinity() ? (y > floor ? y : floor) : Real{0};
-      }
-    }
+    exponential_of_rows<Real, Width>(top, columns, out);
   }
 
-  void gather(int64_t t, Real* __restrict out) {
+  // The scores of the frame's columns, utterances side by side; -inf where there are none.
+  Seen<Real, Width> gather(int64_t t, Real* out) {
     const int64_t columns = graph_->columns;
-    const int32_t* __restrict label = graph_->column_label;
+    const int32_t* label = graph_->column_label;
     const Tensor& scores = sum().scores;
     const Real* rows[Width];
     int64_t stride[Width];
@@ -245,21 +223,7 @@ class DenominatorGroup {
         rows[l] = contiguous_row(scores, row, labels, wide_memory_[l].reserve(at(labels)));
       }
     }
-    // Blocks of labels that stay in the first cache while the utterances are put side by side.
-    constexpr int64_t block = 64;
-    for (int64_t begin = 0; begin < columns; begin += block) {
-      const int64_t end = std::min(begin + block, columns);
-      for (int64_t l = 0; l < Width; l++) {
-        const Real* __restrict row = rows[l];
-        if (row == nullptr) {
-          for (int64_t k = begin; k < end; k++) out[k * Width + l] = -std::numeric_limits<Real>::infinity();
-        } else if (stride[l] == 1) {
-          for (int64_t k = begin; k < end; k++) out[k * Width + l] = row[label[k]];
-        } else {
-          for (int64_t k = begin; k < end; k++) out[k * Width + l] = row[label[k] * stride[l]];
-        }
-      }
-    }
+    return interleave_columns<Real, Width>(rows, stride, label, columns, out);
   }
 
   // Behind an utterance's last frame stand its final weights.
@@ -291,6 +255,7 @@ class DenominatorGroup {
         copy(alpha(0), checkpoint(segment));
         for (int64_t t = begin; t < end; t++) step_forward(t, t - begin, false);
       }
+      map_occupancies(begin, end);
       for (int64_t t = end - 1; t >= begin; t--) {
         start_back(t + 1, exponents);
         step_back(t, t - begin, exponents);
@@ -346,28 +311,34 @@ class DenominatorGroup {
 
   bool here(int64_t l, int64_t t) const { return l < count_ && alive_[l] && t < length(l); }
 
+  Out* occupancies(int64_t l, int64_t t) const {
+    const FullSum<Out>& problem = sum();
+    return problem.occupancies + (problem.scores.first_row(utterances_[l], problem.max_frames) + t) * problem.width;
+  }
+
+  // A segment's output, where all of it is so large that its memory is fresh.
+  void map_occupancies(int64_t begin, int64_t end) const {
+    const FullSum<Out>& problem = sum();
+    if (problem.occupancies == nullptr) return;
+    const int64_t row = problem.width * static_cast<int64_t>(sizeof(Out));
+    if (problem.scores.rows(problem.batch, problem.max_frames) * row <= streaming_bytes) return;
+    for (int64_t l = 0; l < count_; l++) {
+      const int64_t rows = std::min(end, length(l)) - begin;
+      if (rows > 0) map_pages(occupancies(l, begin), at(rows * row));
+    }
+  }
+
   void write_occupancies(int64_t t, const Real* sums) {
     const FullSum<Out>& problem = sum();
     Out* rows[Width];
-    Real inverse[Width];
+    alignas(64) Real inverse[Width] = {};
     for (int64_t l = 0; l < Width; l++) {
       rows[l] = nullptr;
       if (!here(l, t)) continue;
-      rows[l] =
-          problem.occupancies + (problem.scores.first_row(utterances_[l], problem.max_frames) + t) * problem.width;
+      rows[l] = occupancies(l, t);
       inverse[l] = sums[l] > 0 ? Real{1} / sums[l] : Real{0};
     }
-    constexpr int64_t block = 64;
-    for (int64_t begin = 0; begin < graph_->columns; begin += block) {
-      const int64_t end = std::min(begin + block, graph_->columns);
-      for (int64_t l = 0; l < Width; l++) {
-        Out* __restrict row = rows[l];
-        if (row == nullptr) continue;
-        const Real scale = inverse[l];
-        const Real* __restrict occupancy = occupancy_ + l;
-        for (int64_t k = begin; k < end; k++) row[k] = static_cast<Out>(occupancy[k * Width] * scale);
-      }
-    }
+    separate_columns<Real, Out, Width>(occupancy_, inverse, graph_->columns, rows);
     for (int64_t l = 0; l < Width; l++)
       if (rows[l] != nullptr)
         for (int64_t k = graph_->columns; k < problem.width; k++) rows[l][k] = 0;
@@ -429,8 +400,7 @@ class DenominatorGroup {
   Real *alpha_ = nullptr, *checkpoint_ = nullptr, *source_ = nullptr, *emission_ = nullptr, *beta_ = nullptr,
        *product_ = nullptr, *occupancy_ = nullptr, *total_ = nullptr;
   double* arcs_ = nullptr;
-  Scratch<Real> alpha_memory_, checkpoint_memory_, source_memory_, emission_memory_, beta_memory_, product_memory_,
-      occupancy_memory_, total_memory_, wide_memory_[Width];
+  Scratch<Real> memory_, wide_memory_[Width];
   Scratch<double> arcs_memory_;
 };
 

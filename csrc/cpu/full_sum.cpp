@@ -330,6 +330,9 @@ void scatter_occupancies(const Scatter<Real>& problem) {
     const int64_t first_row = problem.gradient.first_row(b, problem.max_frames);
     Real* row = scratch.reserve(at(problem.labels));
     std::memset(row, 0, at(problem.labels) * sizeof(Real));
+    const Tensor& gradient = problem.gradient;
+    if (stream && rows > 0 && gradient.stride_label == 1 && gradient.stride_frame == problem.labels)
+      map_pages(gradient.row(b, 0), at(rows * problem.labels) * item_size(gradient.dtype));
     for (int64_t t = 0; t < rows; t++) {
       char* out = problem.gradient.row(b, t);
       const Real* occupancy = problem.occupancies + (first_row + t) * problem.width;

@@ -2,6 +2,7 @@
 // the forward recursion once more, segment by segment, on the way back.  Both give the same bits.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -17,6 +18,14 @@ struct Segments {
       length = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(frames))));
     if (length < 1) length = 1;
     count = (frames + length - 1) / length;
+  }
+
+  // As many frames as fit the budget, where that is more than √T: the last segment isn't run once more.
+  static Segments filling(int64_t frames, int64_t bytes_per_frame, int64_t budget) {
+    Segments segments(frames, bytes_per_frame, budget);
+    segments.length = std::max(segments.length, std::min(frames, budget / std::max<int64_t>(bytes_per_frame, 1)));
+    segments.count = (frames + segments.length - 1) / segments.length;
+    return segments;
   }
 
   int64_t begin(int64_t segment) const { return segment * length; }

@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "denominator_layout.h"
+#include "exponential.h"
 #include "lanes.h"
 
 namespace seqtrain {
@@ -37,6 +38,41 @@ struct Scaling<double> {
 template <class Real>
 inline Real scaled_floor() {
   return std::ldexp(Real{1}, Scaling<Real>::floor);
+}
+
+// exp(x) / 2^top of rows of scores, in place: at least the floor, and 0 for -inf.  Scores that are far below the row's
+// largest, which is about 2^top, are brought to the floor first, so that both steps of the reduction are exact.
+template <class Real, int64_t Width>
+inline void exponential_of_rows(const ExponentOf<Real>* top, int64_t count, Real* __restrict x) {
+  using Values = Row<Real, Width>;
+  using Part = typename Values::Part;
+  typedef ExponentOf<Real> Bits __attribute__((vector_size(Values::part_bytes)));
+  constexpr int bits = Format<Real>::mantissa_bits;
+  constexpr Real magic = Real(3) * Real(ExponentOf<Real>{1} << (bits - 1)),
+                 infinity = std::numeric_limits<Real>::infinity();
+  const Part floor = Part{} + scaled_floor<Real>();
+  Bits scale[Values::parts];
+  Part least[Values::parts];
+  for (int64_t i = 0; i < Values::parts; i++) {
+    std::memcpy(&scale[i], top + i * Values::per_part, sizeof(Bits));
+    for (int64_t j = 0; j < Values::per_part; j++)
+      least[i][j] = static_cast<Real>(scale[i][j] + (Scaling<Real>::floor - 2)) / LogTwo<Real>::inverse;
+  }
+  for (int64_t k = 0; k < count; k++) {
+    for (int64_t i = 0; i < Values::parts; i++) {
+      Real* place = x + k * Width + i * Values::per_part;
+      const Part score = Values::load_part(place, 0);
+      const Part safe = score > least[i] ? score : least[i];
+      // Adding `magic` rounds to an integer, which then stands in the low bits of the sum.
+      const Part shifted = safe * LogTwo<Real>::inverse + magic;
+      const Part n = shifted - magic;
+      const Part r = (safe - n * LogTwo<Real>::high) - n * LogTwo<Real>::low;
+      const Part y = (Part)((Bits)Remainder<Real>::exponential(r) + (((Bits)shifted - scale[i]) << bits));
+      const Part kept = y > floor ? y : floor;
+      const Part found = score > -infinity ? kept : Part{};
+      std::memcpy(place, &found, sizeof found);
+    }
+  }
 }
 
 // The power of two that brings `sum` to about 2^target.
