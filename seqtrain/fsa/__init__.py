@@ -8,6 +8,7 @@ from seqtrain.fsa.k2 import K2Attributes, from_k2, k2_attributes, to_k2
 from seqtrain.fsa.stationary import stationary_distribution
 from seqtrain.fsa.text_k2 import from_k2_text, to_k2_text
 from seqtrain.fsa.text_openfst import from_openfst_text, to_openfst_text
+from seqtrain.fsa.token_graph import token_model_of
 from seqtrain.fsa.token_model import TokenModel, estimate_token_model, read_arpa
 from seqtrain.fsa.topology.ctc import ctc
 from seqtrain.fsa.topology.hmm import hmm
@@ -40,6 +41,7 @@ __all__ = [
     "to_k2",
     "to_k2_text",
     "to_openfst_text",
+    "token_model_of",
     "word_hmm",
     "word_hmm_states",
 ]

@@ -141,7 +141,7 @@ def denominator(
     sequence, times the sequence's probability. It's one Fsa, which all utterances share.
 
     Args:
-        model: of tokens that are labels (`estimate_token_model`, `read_arpa`).
+        model: of tokens that are labels (`estimate_token_model`, `read_arpa`, `token_model_of` an OpenFst graph).
         topology: "ctc" or "hmm".
         blank: the label of CTC's blank, which is no token.
         states_per_label, columns, transitions: of "hmm", as in `seqtrain.fsa.hmm`: state k of token v has the column

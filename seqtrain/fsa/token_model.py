@@ -26,7 +26,7 @@ print(kaldilm.arpa2fst(sys.argv[1], disambig_symbol="#0", read_symbol_table=sys.
 
 @dataclass(frozen=True)
 class TokenModel:
-    """A deterministic weighted automaton of token sequences, without epsilon.
+    """A weighted automaton of token sequences, without epsilon.
 
     Attributes:
         arcs: (A, 3) int64 rows [source, destination, token]; a token is a label of the scores.
@@ -46,16 +46,15 @@ class TokenModel:
         return len(self.final)
 
     def score(self, tokens: Sequence[int]) -> float:
-        """Log probability of a sequence and its end; -inf where the model doesn't have it."""
-        following = {(p, token): i for i, (p, _, token) in enumerate(self.arcs.tolist())}
-        state, total = self.start, 0.0
+        """Log probability of a sequence and its end, summed over its paths; -inf where the model doesn't have it."""
+        reached = np.full(self.num_states, -np.inf)
+        reached[self.start] = 0.0
         for token in tokens:
-            arc = following.get((state, token))
-            if arc is None:
-                return -np.inf
-            total += float(self.weights[arc])
-            state = int(self.arcs[arc, 1])
-        return total + float(self.final[state])
+            arcs = np.flatnonzero(self.arcs[:, 2] == token)
+            after = np.full(self.num_states, -np.inf)
+            np.logaddexp.at(after, self.arcs[arcs, 1], reached[self.arcs[arcs, 0]] + self.weights[arcs])
+            reached = after
+        return float(np.logaddexp.reduce(reached + self.final))
 
 
 def estimate_token_model(

@@ -12,7 +12,16 @@ import torch
 import seqtrain as st
 from seqtrain import reference
 from seqtrain.errors import ArgumentError, DataError, LabelError
-from seqtrain.fsa import Fsa, TokenModel, Transitions, denominator, estimate_token_model, read_arpa
+from seqtrain.fsa import (
+    Fsa,
+    TokenModel,
+    Transitions,
+    denominator,
+    estimate_token_model,
+    read_arpa,
+    token_model_of,
+)
+from seqtrain.fsa.wfst import Wfst
 
 TRANSCRIPTS = [[1, 2, 1], [2, 2], [3, 1], [1, 2, 3, 3], [2], []]
 ARPA = """\\data\\
@@ -133,6 +142,41 @@ def test_arpa(tmp_path: Path) -> None:
     assert model.score([3]) == pytest.approx(ten * (-0.3 - 0.7 - 0.8), rel=1e-5)
     with pytest.raises(DataError, match="kaldilm can't read it"):
         read_arpa(tmp_path / "nothing.arpa", {"a": 1})
+
+
+def test_an_openfst_graph_with_epsilons() -> None:
+    """A bigram whose backoff is a silent label: each sequence sums over where it backs off."""
+    rows = [(0, 1, 1, -0.7), (0, 2, 9, -0.9), (1, 2, 9, -0.4), (1, 1, 1, -1.1), (1, 3, 2, -0.8), (3, 2, 0, -0.3),
+            (2, 1, 1, -1.0), (2, 3, 2, -1.3), (2, 4, 3, -1.5), (4, 2, 0, -0.2)]  # fmt: skip
+    arcs = np.array([[p, q, label, label] for p, q, label, _ in rows])
+    graph = Wfst(arcs, np.array([w for *_, w in rows]), 5, 0, np.array([2, 3]), np.array([-0.6, -0.5]))
+    model = token_model_of(graph, {1: 1, 2: 2, 3: 3}, silent=[9])
+
+    def score(tokens: tuple[int, ...]) -> float:
+        """Over all paths, silent arcs followed as far as they lead."""
+
+        def through(state: int, rest: tuple[int, ...]) -> float:
+            found = [-np.inf] if rest else [{2: -0.6, 3: -0.5}.get(state, -np.inf)]
+            for p, q, label, weight in rows:
+                if p == state and label in (0, 9):
+                    found.append(weight + through(q, rest))
+                elif p == state and rest and label == rest[0]:
+                    found.append(weight + through(q, rest[1:]))
+            return float(np.logaddexp.reduce(found))
+
+        return through(0, tokens)
+
+    for size in range(4):
+        for tokens in itertools.product((1, 2, 3), repeat=size):
+            assert model.score(tokens) == pytest.approx(score(tokens), abs=1e-9)
+    x = np.random.default_rng(4).normal(size=(4, 4))
+    for topology, numerator in (("ctc", st.fsa.ctc), ("hmm", st.fsa.hmm)):
+        found = reference.full_sum(x, denominator(model, topology))
+        assert found == pytest.approx(total(x, model, numerator, 4), rel=1e-6)
+    columns = token_model_of(graph, silent=[9])
+    assert columns.score([0, 1]) == pytest.approx(model.score([1, 2]))
+    with pytest.raises(LabelError, match="has label 3, which labels gives no token"):
+        token_model_of(graph, {1: 1, 2: 2}, silent=[9])
 
 
 def test_bad_input() -> None:
