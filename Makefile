@@ -22,12 +22,8 @@ sources := pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc
 train: venv
 	$(bin)/python -m recipes.asterisk
 
-# What measures time runs alone.
-timed_tests := tests/bridge/faults tests/benchmarks
-
 test: venv
-	$(bin)/python -m pytest --numprocesses=2 --dist=loadfile $(addprefix --ignore=,$(timed_tests))
-	$(bin)/python -m pytest $(timed_tests)
+	tests/suite $(bin)/python
 
 venv: .venv/complete
 

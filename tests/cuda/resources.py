@@ -66,9 +66,11 @@ def nvrtc(architecture: int) -> str:
 
 def nvcc(architecture: int) -> str:
     """Its log."""
+    # NVRTC's alone: to nvcc a lambda belongs where it stands.
+    options = [option for option in OPTIONS if option != "--device-as-default-execution-space"]
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            "nvcc", f"-arch=sm_{architecture}", *OPTIONS, "--ptxas-options=-v", "-cubin",
+            "nvcc", f"-arch=sm_{architecture}", *options, "--ptxas-options=-v", "-cubin",
             "-o", str(Path(folder) / "kernels.cubin"), str(_ROOT / "csrc" / "cuda" / "kernels.cu"),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
