@@ -24,6 +24,7 @@ __all__ = [
     "MbrConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PhoneModelConfig",
     "RecipeConfig",
     "StageConfig",
     "TargetsConfig",
@@ -139,6 +140,27 @@ class HmmConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhoneModelConfig:
+    """The n-gram over phones that discriminative training competes with, and that phones are decoded with.
+
+    Args:
+        order: n.
+        smoothing: "witten-bell" or "kneser-ney".
+    """
+
+    order: int = 3
+    smoothing: str = "witten-bell"
+
+    def __post_init__(self) -> None:
+        _positive(self, "order")
+        if self.smoothing not in ("witten-bell", "kneser-ney"):
+            raise ArgumentError(
+                f"smoothing is {self.smoothing!r}; it must be 'witten-bell' or 'kneser-ney'",
+                argument="smoothing",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FineTuningConfig(StageConfig):
     """A stage that goes on from a trained network.
 
@@ -147,8 +169,6 @@ class FineTuningConfig(StageConfig):
             held-out set, which has served for development then.
         learning_rate: the peak, in place of the optimizer's.
         ctc_scale: weight of the full sum over the transcript's own paths (with CTC's labels: CTC), per frame.
-        language_model_order: n of the n-gram over phones.
-        language_model_smoothing: "witten-bell" or "kneser-ney".
     """
 
     steps: int = 100
@@ -157,12 +177,10 @@ class FineTuningConfig(StageConfig):
     start: str = "best"
     learning_rate: float = 5e-4
     ctc_scale: float = 0.1
-    language_model_order: int = 3
-    language_model_smoothing: str = "witten-bell"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "learning_rate", "language_model_order")
+        _positive(self, "learning_rate")
         _not_negative(self, "ctc_scale")
         if self.start != "best" and self.start not in self.predecessors:
             raise ArgumentError(
@@ -295,6 +313,7 @@ class RecipeConfig:
     hmm: HmmConfig
     lfmmi: LfmmiConfig = field(default_factory=LfmmiConfig)
     mbr: MbrConfig = field(default_factory=MbrConfig)
+    phone_model: PhoneModelConfig = field(default_factory=PhoneModelConfig)
     seed: int = 1
     threads: int = 2
     batch_frames: int = 3000

@@ -13,7 +13,22 @@ from seqtrain.losses import CTCLoss, FastBaumWelchLoss, PriorEstimator
 from seqtrain.training.criterion import AutomatonSource, Criterion, CriterionValue
 from seqtrain.training.diagnostics import diagnostics
 
-__all__ = ["CtcCriterion", "HmmCriterion"]
+__all__ = ["CtcCriterion", "HmmCriterion", "padded_targets"]
+
+
+def padded_targets(
+    targets: Mapping[str, torch.Tensor], tags: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The targets (B, U) of some utterances, padded, and their lengths (B,).
+
+    Raises:
+        ArgumentError: an utterance has none.
+    """
+    missing = [tag for tag in tags if tag not in targets]
+    if missing:
+        raise ArgumentError(f"there are no targets of utterance {missing[0]!r}", argument="targets")
+    rows = [targets[tag] for tag in tags]
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], dtype=torch.int64)
 
 
 class CtcCriterion(Criterion):
@@ -33,19 +48,12 @@ class CtcCriterion(Criterion):
         self._loss = CTCLoss(blank=blank, normalize=True, reduction="frames", on_infeasible="mask")
 
     def __call__(self, tags: Sequence[str], logits: torch.Tensor, lengths: torch.Tensor) -> CriterionValue:
-        targets = [self._target(tag) for tag in tags]
-        target_lengths = torch.tensor([len(target) for target in targets], dtype=torch.int64)
-        padded = pad_sequence(targets, batch_first=True)
+        padded, target_lengths = padded_targets(self._targets, tags)
         loss = self._loss(logits, padded, lengths, target_lengths, tags=tags)
         metrics = {"masked": float(len(self._loss.infeasible.last))}
         automata = ctc(padded, target_lengths, blank=self._blank)
         watched = diagnostics(logits.detach().log_softmax(-1), lengths, automata, silence=self._blank)
         return CriterionValue(loss, {**metrics, **watched})
-
-    def _target(self, tag: str) -> torch.Tensor:
-        if tag not in self._targets:
-            raise ArgumentError(f"there are no targets of utterance {tag!r}", argument="targets")
-        return self._targets[tag]
 
 
 class HmmCriterion(Criterion):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +25,6 @@ from seqtrain.functional import best_path
 from seqtrain.lexicon import AutomatonBuilder, CtcTopology, Lexicon
 from seqtrain.training.acoustics import ScoredSet
 from seqtrain.training.config import DecodingConfig
-from seqtrain.training.phone_model import phone_model_graph
 
 __all__ = ["Decoder", "WordErrorRates", "reference_phones"]
 
@@ -55,6 +54,7 @@ class Decoder:
         builder: lexicon and topology of the stage.
         texts: the transcript of every utterance, by id.
         training: the transcripts that the bigram and the closed vocabulary come from.
+        phone_model: gives the phone n-gram's graph, for labels of CTC.
         config: scales.
     """
 
@@ -64,13 +64,14 @@ class Decoder:
         *,
         texts: Mapping[str, str],
         training: Sequence[str],
+        phone_model: Callable[[], Fsa],
         config: DecodingConfig,
     ) -> None:
         self._builder = builder
         self._texts = texts
         self._training = training
         self._config = config
-        self._phone_model: Fsa | None = None
+        self._phone_model = phone_model
         self._phone_loop = None if isinstance(builder.topology, CtcTopology) else phone_loop(builder)
 
     def phones(self, scored: ScoredSet) -> list[list[str]]:
@@ -95,12 +96,14 @@ class Decoder:
         goes on or comes again."""
         if self._phone_loop is not None:
             return None
-        if self._phone_model is None:
-            self._phone_model = phone_model_graph(self._builder, self._training)
-        labels, blank = self._builder.inventory.labels, self._builder.inventory.blank
+        labels, blank, model = (
+            self._builder.inventory.labels,
+            self._builder.inventory.blank,
+            self._phone_model(),
+        )
         found = []
         for batch in scored.batches():
-            path = best_path(batch.scores, batch.lengths, self._phone_model)
+            path = best_path(batch.scores, batch.lengths, model)
             for columns, length in zip(path.labels, batch.lengths.tolist(), strict=True):
                 merged = torch.unique_consecutive(columns[:length]).tolist()
                 found.append([labels[column] for column in merged if column != blank])

@@ -22,8 +22,8 @@ class MpfeCriterion(Criterion):
     over the transcript.
 
     The reference is the transcript's best path by the network as it stands. `expected_errors` in the metrics is the
-    share of wrong frames, `truncated` the states of the lattices that the beam dropped, per frame; the others are as in
-    `CtcCriterion`.
+    share of wrong frames, `truncated` the states of the lattices that the beam dropped, per frame; the others are those
+    of `seqtrain.losses.sequence_diagnostics`.
 
     Args:
         source: gives the automata of utterances by their ids.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from seqtrain.errors import ArgumentError
+from seqtrain.fsa import ctc
 from seqtrain.losses import CTCLoss, MWERLoss
+from seqtrain.training.criteria import padded_targets
 from seqtrain.training.criterion import Criterion, CriterionValue
+from seqtrain.training.diagnostics import diagnostics
 
 __all__ = ["MwerCriterion"]
 
@@ -17,7 +19,7 @@ __all__ = ["MwerCriterion"]
 class MwerCriterion(Criterion):
     """Expected label errors of samples from the model, per label of the reference, and a share of CTC per frame.
 
-    `expected_errors` in the metrics is the error rate that the samples have, `masked` as in `CtcCriterion`.
+    `expected_errors` in the metrics is the error rate that the samples have; the others are as in `CtcCriterion`.
 
     Args:
         targets: labels (U,) int64 of each utterance by its id, without blanks.
@@ -35,22 +37,22 @@ class MwerCriterion(Criterion):
                 f"ctc_scale must be finite and at least 0, got {ctc_scale}", argument="ctc_scale"
             )
         self._targets = targets
+        self._blank = blank
         self._mwer = MWERLoss("sample", count=count, estimate="sampled", blank=blank, reduction="targets")
         self._ctc = CTCLoss(blank=blank, reduction="frames", on_infeasible="mask")
         self._ctc_scale = ctc_scale
         self._generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, tags: Sequence[str], logits: torch.Tensor, lengths: torch.Tensor) -> CriterionValue:
-        missing = [tag for tag in tags if tag not in self._targets]
-        if missing:
-            raise ArgumentError(f"there are no targets of utterance {missing[0]!r}", argument="targets")
-        targets = [self._targets[tag] for tag in tags]
-        target_lengths = torch.tensor([len(target) for target in targets], dtype=torch.int64)
-        batch = (pad_sequence(targets, batch_first=True), lengths, target_lengths)
+        targets, target_lengths = padded_targets(self._targets, tags)
+        batch = (targets, lengths, target_lengths)
         risk = self._mwer(logits, *batch, generator=self._generator)
         loss = risk + self._ctc_scale * self._ctc(logits, *batch, tags=tags)
-        masked = float(len(self._ctc.infeasible.last))
-        return CriterionValue(loss, {"expected_errors": float(risk.detach()), "masked": masked})
+        automata = ctc(targets, target_lengths, blank=self._blank)
+        metrics = diagnostics(logits.detach().log_softmax(-1), lengths, automata, silence=self._blank)
+        metrics["expected_errors"] = float(risk.detach())
+        metrics["masked"] = float(len(self._ctc.infeasible.last))
+        return CriterionValue(loss, metrics)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {"generator": self._generator.get_state()}

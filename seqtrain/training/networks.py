@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from seqtrain.data import Corpus, Dataset, generator
-from seqtrain.errors import CheckpointError, DataError
+from seqtrain.errors import ArgumentError, CheckpointError, DataError
 from seqtrain.files import replace_file
-from seqtrain.fsa import Transitions
+from seqtrain.fsa import Fsa, Transitions
 from seqtrain.lexicon import AutomatonBuilder, CtcTopology, HmmTopology, Lexicon, read_lexicon
 from seqtrain.losses import PriorEstimator
 from seqtrain.training.acoustics import ScoredSet, score_set
@@ -22,6 +23,7 @@ from seqtrain.training.criteria import HmmCriterion
 from seqtrain.training.criterion import Criterion
 from seqtrain.training.metrics import MetricsLog
 from seqtrain.training.model import ConvAcousticModel
+from seqtrain.training.phone_model import phone_model_graph
 from seqtrain.training.settings import fingerprint
 
 __all__ = ["Networks", "TrainedNetwork"]
@@ -55,6 +57,7 @@ class Networks:
         self._corpus = corpus
         self._workdir = workdir
         self._builders: dict[str, AutomatonBuilder] = {}
+        self._phone_models: dict[str, Fsa] = {}
 
     @cached_property
     def lexicon(self) -> Lexicon:
@@ -88,6 +91,17 @@ class Networks:
             self._builders[origin] = AutomatonBuilder(self.lexicon, topology)
         return self._builders[origin]
 
+    def phone_model(self, stage: str) -> Fsa:
+        """The graph of the phone n-gram of the training transcripts, in the labels of a stage."""
+        origin = self.origin(stage)
+        if origin not in self._phone_models:
+            self._phone_models[origin] = phone_model_graph(
+                self.builder(stage), [utterance.text for utterance in self._corpus.train],
+                order=self._config.phone_model.order, smoothing=self._config.phone_model.smoothing,
+                seed=self._config.seed,
+            )  # fmt: skip
+        return self._phone_models[origin]
+
     def stage_config(self, stage: str) -> StageConfig:
         """The stage's section of the configuration."""
         section: StageConfig = getattr(self._config, stage)
@@ -117,11 +131,11 @@ class Networks:
         phone n-gram or without, of those that have been trained.
 
         Raises:
-            CheckpointError: none has been trained.
+            ArgumentError: the stage begins from nothing. CheckpointError: none has been trained.
         """
         config = self.stage_config(stage)
         if not isinstance(config, FineTuningConfig):
-            raise CheckpointError(f"stage {stage} begins from nothing", path="")
+            raise ArgumentError(f"stage {stage} begins from nothing", argument="stage")
         chosen = config.start
         if chosen == "best":
             errors = {}
@@ -146,7 +160,10 @@ class Networks:
         settings = asdict(self.stage_config(stage))
         decisive = {name: value for name, value in settings.items() if name not in _INCIDENTAL}
         config = self._config
-        before = (self.start(stage), self.identity(self.start(stage))) if self._is_fine_tuned(stage) else ()
+        before: tuple[Any, ...] = ()
+        if self._is_fine_tuned(stage):
+            start = self.start(stage)
+            before = (start, self.identity(start), config.phone_model)
         return fingerprint(
             stage, decisive, *before, config.seed, config.batch_frames, config.features, config.augmentation,
             config.model, config.optimizer, self.builder(stage).digest, [(u.id, u.text) for u in self._corpus.train],

@@ -17,9 +17,9 @@ def phone_model_graph(
     builder: AutomatonBuilder,
     texts: Sequence[str],
     *,
-    order: int = 3,
-    smoothing: str = "witten-bell",
-    seed: int = 0,
+    order: int,
+    smoothing: str,
+    seed: int,
 ) -> Fsa:
     """The denominator of a recipe: all phone sequences, by an n-gram of the texts' first pronunciations.
 

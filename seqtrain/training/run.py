@@ -404,6 +404,7 @@ class RecipeRun:
                 self.networks.builder(stage),
                 texts={u.id: u.text for u in self.corpus.utterances},
                 training=[u.text for u in self.corpus.train],
+                phone_model=lambda: self.networks.phone_model(stage),
                 config=self.config.decoding,
             )
         return self._decoders[stage]

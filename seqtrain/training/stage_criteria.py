@@ -8,8 +8,7 @@ import torch
 
 from seqtrain.data import Corpus
 from seqtrain.errors import ConfigError
-from seqtrain.fsa import Fsa
-from seqtrain.training.config import FineTuningConfig, RecipeConfig
+from seqtrain.training.config import RecipeConfig
 from seqtrain.training.criteria import CtcCriterion, HmmCriterion
 from seqtrain.training.criterion import AutomatonSource, BuilderSource, Criterion
 from seqtrain.training.evaluation import reference_phones
@@ -17,7 +16,6 @@ from seqtrain.training.lfmmi import LfmmiCriterion
 from seqtrain.training.mpfe import MpfeCriterion
 from seqtrain.training.mwer import MwerCriterion
 from seqtrain.training.networks import Networks
-from seqtrain.training.phone_model import phone_model_graph
 
 __all__ = ["StageCriteria"]
 
@@ -27,7 +25,7 @@ class StageCriteria:
 
     Args:
         config, corpus, networks: of the recipe.
-        service: the aligner service, which has the HMM's automata; CTC's are built here.
+        service: the aligner service, for stages with the HMM's labels; None: the automata are built here.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class StageCriteria:
         config = self._config.lfmmi
         return LfmmiCriterion(
             self._source("lfmmi"),
-            self._phone_model("lfmmi", config),
+            self._networks.phone_model("lfmmi"),
             blank=self._blank("lfmmi"),
             den_scale=config.den_scale,
             acoustic_scale=config.acoustic_scale,
@@ -89,7 +87,7 @@ class StageCriteria:
             )
         return MpfeCriterion(
             self._source("mbr"),
-            self._phone_model("mbr", config),
+            self._networks.phone_model("mbr"),
             blank=self._blank("mbr"),
             phones=self._phone_of_label("mbr"),
             beam=config.beam,
@@ -111,18 +109,9 @@ class StageCriteria:
         }
 
     def _source(self, stage: str) -> AutomatonSource:
-        if self._networks.origin(stage) == "hmm" and self._service is not None:
+        if self._service is not None:
             return self._service
         return BuilderSource(self._networks.builder(stage), {u.id: u.text for u in self._corpus.train})
-
-    def _phone_model(self, stage: str, config: FineTuningConfig) -> Fsa:
-        return phone_model_graph(
-            self._networks.builder(stage),
-            [utterance.text for utterance in self._corpus.train],
-            order=config.language_model_order,
-            smoothing=config.language_model_smoothing,
-            seed=self._config.seed,
-        )
 
     def _blank(self, stage: str) -> int | None:
         inventory = self._networks.builder(stage).inventory

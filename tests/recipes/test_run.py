@@ -27,7 +27,7 @@ from seqtrain.training import run as run_module
 from seqtrain.training.checkpoint import load_checkpoint
 from seqtrain.training.entry import load_prepare
 from seqtrain.training.progress import Console
-from seqtrain.training.run import RecipeRun
+from seqtrain.training.run import STAGES, RecipeRun
 from seqtrain.training.service import ServiceSource, automaton_service
 from seqtrain.training.targets import check_targets
 from tests.recipes.tones import CONFIG, prepare, recipe
@@ -267,6 +267,10 @@ steps = 60
 """
 
 
+def test_the_command_names_every_stage() -> None:
+    assert arguments("config.toml").stages.split(",") == list(STAGES)
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "config.toml"
     config.write_text(TOML)
@@ -293,6 +297,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         ("ctc.stpes=3", "unknown key ctc.stpes; did you mean ctc.steps?"),
         ("lfmmi.start=mbr", "lfmmi.start: start is 'mbr'; it must be 'best' or one of ctc, hmm"),
+        (
+            "phone_model.smoothing=none",
+            "phone_model.smoothing: smoothing is 'none'; it must be 'witten-bell' or",
+        ),
         ("mbr.risk=words", "mbr.risk: risk is 'words'; it must be 'frames' or 'edits'"),
         ("mbr.count=1", "mbr.count: count is 1; it must be at least 2"),
         ("lfmmi.leak=-1.0", "lfmmi.leak: leak is -1.0; it must be finite and not negative"),

@@ -19,6 +19,7 @@ from seqtrain.training.config import (
     LfmmiConfig,
     MbrConfig,
     ModelConfig,
+    PhoneModelConfig,
     RecipeConfig,
 )
 from seqtrain.training.progress import Console
@@ -71,8 +72,9 @@ CONFIG = RecipeConfig(
     hmm=HmmConfig(
         steps=200, warmup=10, evaluate_every=100, checkpoint_every=10, prior_scale=0.8, timeout=20.0
     ),
-    lfmmi=LfmmiConfig(steps=30, warmup=5, evaluate_every=15, language_model_order=2),
-    mbr=MbrConfig(steps=20, warmup=5, evaluate_every=10, language_model_order=2),
+    lfmmi=LfmmiConfig(steps=30, warmup=5, evaluate_every=15),
+    phone_model=PhoneModelConfig(order=2),
+    mbr=MbrConfig(steps=20, warmup=5, evaluate_every=10),
     threads=1,
     batch_frames=400,
     model=ModelConfig(width=32, dilations=(1,), dropout=0.1),
