@@ -1,10 +1,9 @@
 """Sums over graphs and their gradients against k2: `python -m benchmarks.k2`, in the environment of `tests/k2/run`.
 
 "k2, exact" is `output_beam=1e9` and double scores, "k2, default" its beam of 10 and float scores: the same value only
-where the beam drops nothing. All deliver the gradient with respect to the scores. k2's time has what each step of a
-training needs: dense automata of the scores, intersection, total scores, derivative. "reused" writes the gradient into
-memory that the caller keeps. Graphs are made before, on both sides. Each case and number of threads runs in a process
-of its own: k2 keeps memory and threads.
+where the beam drops nothing. All deliver the gradient with respect to the scores; "reused" writes it into memory that
+the caller keeps. Graphs are made before, on both sides. Each case and number of threads runs in a process of its own:
+k2 keeps memory and threads.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 import seqtrain as st
+from benchmarks.by_k2 import K2Sums
 from benchmarks.measure import cpu_times, median_ratio, peak_growth
 from benchmarks.report import parser, show
 from seqtrain.fsa import Fsa, FsaBatch
@@ -37,9 +37,6 @@ class Case:
     """Scores, our automata, and k2's."""
 
     def __init__(self, name: str, *, small: bool) -> None:
-        import k2
-
-        self.k2 = k2
         torch.manual_seed(1)
         batch, frames = (8, 150) if name == "denominator" else (16, 500)
         if small:
@@ -65,10 +62,7 @@ class Case:
         self.graphs = graphs
         self.lengths = torch.full((batch,), frames)
         self.scores = torch.randn(batch, frames, labels).log_softmax(dim=-1).requires_grad_()
-        self.theirs = st.fsa.to_k2(graphs)
-        self.segments = torch.stack(
-            (torch.arange(batch), torch.zeros(batch, dtype=torch.int64), self.lengths), dim=1
-        ).to(torch.int32)
+        self.by_k2 = K2Sums(self.scores, self.lengths, graphs)
 
     def ours(self, memory: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         if self.ctc is not None:
@@ -77,12 +71,6 @@ class Case:
         else:
             graphs = self.graphs if self.shared is None else self.shared
             value = st.full_sum(self.scores, self.lengths, graphs, gradient_out=memory)
-        return value.detach(), torch.autograd.grad(value.sum(), self.scores)[0]
-
-    def by_k2(self, *, beam: float, double: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        dense = self.k2.DenseFsaVec(self.scores, self.segments)
-        lattice = self.k2.intersect_dense(self.theirs, dense, output_beam=beam)
-        value = lattice.get_tot_scores(use_double_scores=double, log_semiring=True)
         return value.detach(), torch.autograd.grad(value.sum(), self.scores)[0]
 
 
