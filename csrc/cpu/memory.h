@@ -27,15 +27,20 @@ inline void prefer_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] std:
 #endif
 }
 
-// Maps pages of memory that is about to be written for the first time, many at once: one by one, as they are touched,
-// costs half as much again.  Where the system can't, nothing changes.
+// Maps pages of memory that is about to be written, many at once: one by one, as they are touched, costs half as much
+// again.  Memory that was written before (the page in the middle tells) is left alone: to walk through what is mapped
+// costs a third as much as writing to it.  Where the system can't, nothing changes.
 inline void map_pages([[maybe_unused]] void* data, [[maybe_unused]] std::size_t bytes) {
 #if defined(__linux__)
   constexpr int populate_for_writing = 23;  // MADV_POPULATE_WRITE, which headers before Linux 5.14 lack
   constexpr std::size_t page = 4096;
   const auto first = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
   const auto end = (reinterpret_cast<std::uintptr_t>(data) + bytes) / page * page;
-  if (end > first) static_cast<void>(madvise(reinterpret_cast<void*>(first), end - first, populate_for_writing));
+  if (end <= first) return;
+  unsigned char mapped = 0;
+  void* middle = reinterpret_cast<void*>(first + (end - first) / page / 2 * page);
+  if (mincore(middle, page, &mapped) == 0 && (mapped & 1) != 0) return;
+  static_cast<void>(madvise(reinterpret_cast<void*>(first), end - first, populate_for_writing));
 #endif
 }
 
