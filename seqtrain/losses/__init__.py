@@ -23,7 +23,7 @@ from seqtrain.losses.lattice_risk import LatticeRiskLoss, lattice_risk_loss
 from seqtrain.losses.lattice_search import LatticeSearch
 from seqtrain.losses.loss_layer import LossLayer
 from seqtrain.losses.mean_l1 import MeanL1Loss, mean_l1
-from seqtrain.losses.mmi import LFMMILoss, MMILoss, lf_mmi_loss, mmi_loss
+from seqtrain.losses.mmi import LFMMILoss, MMILoss, MMITerms, lf_mmi_loss, mmi_loss, mmi_terms
 from seqtrain.losses.mse import MSELoss, mse
 from seqtrain.losses.mwer import MWERLoss, mwer_loss
 from seqtrain.losses.noise_contrastive import NoiseContrastiveLoss, noise_contrastive
@@ -68,6 +68,7 @@ __all__ = [
     "LogUniformSampler",
     "LossLayer",
     "MMILoss",
+    "MMITerms",
     "MSELoss",
     "MWERLoss",
     "MeanL1Loss",
@@ -100,6 +101,7 @@ __all__ = [
     "lf_mmi_loss",
     "mean_l1",
     "mmi_loss",
+    "mmi_terms",
     "mse",
     "mwer_loss",
     "noise_contrastive",

@@ -23,7 +23,6 @@ from seqtrain.scores import check_policy
 
 __all__ = ["LatticeRiskLoss", "lattice_risk_loss"]
 
-_REDUCTIONS = ("none", "sum", "batch", "frames")
 _COSTS = ("given", "frame_accuracy", "overlap_accuracy", "edit")
 
 
@@ -34,6 +33,7 @@ def lattice_risk_loss(
     *,
     scale: float = 1.0,
     reduction: str = "none",
+    target_lengths: torch.Tensor | None = None,
     on_infeasible: str = "raise",
     infeasible: InfeasibleCount | None = None,
 ) -> torch.Tensor:
@@ -41,19 +41,20 @@ def lattice_risk_loss(
 
     Args:
         scale: factor of all log weights, > 0: below 1 it evens the paths' probabilities out (κ of the literature).
-        reduction: "none", "sum", "batch" or "frames".
+        reduction: "none", "sum", "batch", "frames" or "targets".
+        target_lengths: (B,) int, the divisor of "targets"; else not used.
 
     The other arguments and the errors are those of `expected_risk`.
 
     Returns:
         (B,) expected risks, or their reduction; smaller is better.
     """
-    check_reduction(reduction, allowed=_REDUCTIONS)
+    check_reduction(reduction)
     _check_scale(scale)
     if scale != 1.0:
         lattice = lattice.with_weights(lattice.weights * scale, lattice.final_weights * scale)
     risk = expected_risk(lattice, risks, final_risks, on_infeasible=on_infeasible, infeasible=infeasible)
-    return reduce(risk, reduction, lengths=lattice.lengths)
+    return reduce(risk, reduction, lengths=lattice.lengths, target_lengths=target_lengths)
 
 
 def _check_scale(scale: float) -> None:
@@ -73,6 +74,7 @@ class LatticeRiskLoss(torch.nn.Module):
     * "edit": (lattice, references, reference_lengths); the expected edit distance, exact
 
     Keywords go to the cost's function, as `options` do: `label_map`, `blank`, `max_states`, `tokens`, `labels`.
+    Reduction "targets" divides by reference_lengths; where the cost has no references, by the keyword target_lengths.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class LatticeRiskLoss(torch.nn.Module):
             raise ArgumentError(
                 f"cost must be one of {', '.join(map(repr, _COSTS))}, got {cost!r}", argument="cost"
             )
-        check_reduction(reduction, allowed=_REDUCTIONS)
+        check_reduction(reduction)
         check_policy(on_infeasible)
         _check_scale(scale)
         self.cost = cost
@@ -99,9 +101,17 @@ class LatticeRiskLoss(torch.nn.Module):
         self.on_infeasible = on_infeasible
         self.infeasible = InfeasibleCount()
 
-    def forward(self, lattice: Lattice, *inputs: torch.Tensor, **options: Any) -> torch.Tensor:
+    def forward(
+        self,
+        lattice: Lattice,
+        *inputs: torch.Tensor,
+        target_lengths: torch.Tensor | None = None,
+        **options: Any,
+    ) -> torch.Tensor:
         final_risks: torch.Tensor | None = None
         options = self.options | options
+        if self.cost in ("overlap_accuracy", "edit") and target_lengths is None and inputs:
+            target_lengths = options.get("reference_lengths", inputs[-1])
         if self.cost == "frame_accuracy":
             risks = -frame_accuracy(lattice, *inputs, **options)
         elif self.cost == "overlap_accuracy":
@@ -118,7 +128,8 @@ class LatticeRiskLoss(torch.nn.Module):
             risks, final_risks = inputs[0], inputs[1] if len(inputs) == 2 else None
         return lattice_risk_loss(
             lattice, risks.to(lattice.weights.dtype) if self.cost != "given" else risks, final_risks,
-            scale=self.scale, reduction=self.reduction, on_infeasible=self.on_infeasible, infeasible=self.infeasible,
+            scale=self.scale, reduction=self.reduction, target_lengths=target_lengths,
+            on_infeasible=self.on_infeasible, infeasible=self.infeasible,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

@@ -17,7 +17,8 @@ alone that keeps scores from drifting (as in H. Su et al., ICASSP 2013):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -29,9 +30,8 @@ from seqtrain.infeasible import InfeasibleCount
 from seqtrain.losses.reduction import check_reduction, reduce
 from seqtrain.scores import Packed, Scores, check_policy, check_scores, split_scores
 
-__all__ = ["LFMMILoss", "MMILoss", "lf_mmi_loss", "mmi_loss"]
+__all__ = ["LFMMILoss", "MMILoss", "MMITerms", "lf_mmi_loss", "mmi_loss", "mmi_terms"]
 
-_REDUCTIONS = ("none", "sum", "batch", "frames")
 _SMOOTHING = ("ctc", "ce")
 
 
@@ -79,7 +79,15 @@ def _smoothing(
     return -_per_utterance(scores, frames, lengths)
 
 
-def mmi_loss(
+class MMITerms(NamedTuple):
+    """Of each utterance, (B,): the loss, and the two sums that it's made of, -inf where there is no path."""
+
+    losses: torch.Tensor
+    numerator: torch.Tensor
+    denominator: torch.Tensor
+
+
+def mmi_terms(
     scores: Scores,
     lengths: torch.Tensor,
     numerator: FsaBatch,
@@ -92,11 +100,10 @@ def mmi_loss(
     distribution: torch.Tensor | None = None,
     smoothing: float = 0.0,
     smoothing_kind: str = "ctc",
-    reduction: str = "none",
     on_infeasible: str = "raise",
     infeasible: InfeasibleCount | None = None,
-) -> torch.Tensor:
-    """Log-sum of all that the denominator allows, minus that of the numerator.
+) -> MMITerms:
+    """Log-sum of all that the denominator allows, minus that of the numerator; and both.
 
     Args:
         scores: (B, T, V) or `Packed` (ΣT, V), natural log, normalized or not: a constant of a frame cancels.
@@ -108,19 +115,17 @@ def mmi_loss(
         boost: how much one accurate frame takes from a path of the denominator.
         leak, distribution: as in `seqtrain.leaky_full_sum`; 0 takes the denominator as it is.
         smoothing, smoothing_kind: weight and kind ("ctc", "ce") of the smoothing term.
-        reduction: "none", "sum", "batch" or "frames".
         on_infeasible: as in `seqtrain.full_sum`, of utterances that have no path in either graph: "mask" takes both
             sums out, "inf" makes the loss inf, with gradient 0.
         infeasible: counts the utterances that the numerator doesn't fit.
 
     Returns:
-        (B,) losses, or their reduction; smaller is better.
+        losses (smaller is better), and the sums N and D, with gradients; the denominator's is the boosted one.
 
     Raises:
         As `seqtrain.full_sum`; ArgumentError for an option outside its range, DtypeError where the denominator isn't
         one Fsa.
     """
-    check_reduction(reduction, allowed=_REDUCTIONS)
     check_policy(on_infeasible)
     _check_options(den_scale, acoustic_scale, boost, smoothing, smoothing_kind)
     shared = as_automata(denominator, argument="denominator")
@@ -159,7 +164,42 @@ def mmi_loss(
         usable = usable & (term < torch.inf)
         losses = losses + smoothing * term
     losses = torch.where(usable, losses, 0.0 if on_infeasible == "mask" else torch.inf)
-    return reduce(losses, reduction, lengths=lengths)
+    return MMITerms(losses, over, under)
+
+
+def mmi_loss(
+    scores: Scores,
+    lengths: torch.Tensor,
+    numerator: FsaBatch,
+    denominator: Fsa,
+    *,
+    den_scale: float = 1.0,
+    acoustic_scale: float = 1.0,
+    boost: float = 0.0,
+    leak: float = 0.0,
+    distribution: torch.Tensor | None = None,
+    smoothing: float = 0.0,
+    smoothing_kind: str = "ctc",
+    reduction: str = "none",
+    target_lengths: torch.Tensor | None = None,
+    on_infeasible: str = "raise",
+    infeasible: InfeasibleCount | None = None,
+) -> torch.Tensor:
+    """The losses of `mmi_terms`, (B,), or their reduction.
+
+    Args:
+        reduction: "none", "sum", "batch", "frames" or "targets".
+        target_lengths: (B,) int, the divisor of "targets"; else not used.
+
+    The other arguments and the errors are those of `mmi_terms`.
+    """
+    check_reduction(reduction)
+    losses = mmi_terms(
+        scores, lengths, numerator, denominator, den_scale=den_scale, acoustic_scale=acoustic_scale, boost=boost,
+        leak=leak, distribution=distribution, smoothing=smoothing, smoothing_kind=smoothing_kind,
+        on_infeasible=on_infeasible, infeasible=infeasible,
+    ).losses  # fmt: skip
+    return reduce(losses, reduction, lengths=lengths, target_lengths=target_lengths)
 
 
 def lf_mmi_loss(
@@ -176,6 +216,7 @@ def lf_mmi_loss(
     smoothing: float = 0.0,
     smoothing_kind: str = "ctc",
     reduction: str = "none",
+    target_lengths: torch.Tensor | None = None,
     on_infeasible: str = "raise",
     infeasible: InfeasibleCount | None = None,
 ) -> torch.Tensor:
@@ -183,7 +224,7 @@ def lf_mmi_loss(
     return mmi_loss(
         scores, lengths, numerator, denominator, den_scale=den_scale, acoustic_scale=acoustic_scale, boost=boost,
         leak=leak, distribution=distribution, smoothing=smoothing, smoothing_kind=smoothing_kind,
-        reduction=reduction, on_infeasible=on_infeasible, infeasible=infeasible,
+        reduction=reduction, target_lengths=target_lengths, on_infeasible=on_infeasible, infeasible=infeasible,
     )  # fmt: skip
 
 
@@ -191,7 +232,8 @@ class MMILoss(torch.nn.Module):
     """`mmi_loss` with its options, its denominator, and what makes numerators.
 
     Called with (scores (B, T, V), lengths (B,), numerator): an FsaBatch; or, with a topology, with
-    (scores, lengths, targets=(B, U), target_lengths=(B,)), of which the numerators are made.
+    (scores, lengths, targets=(B, U), target_lengths=(B,), tags=None), of which the numerators are made. Reduction
+    "targets" takes target_lengths in both cases.
 
     Args:
         denominator: one automaton that all utterances share.
@@ -217,7 +259,7 @@ class MMILoss(torch.nn.Module):
         on_infeasible: str = "raise",
     ) -> None:
         super().__init__()
-        check_reduction(reduction, allowed=_REDUCTIONS)
+        check_reduction(reduction)
         check_policy(on_infeasible)
         _check_options(den_scale, acoustic_scale, boost, smoothing, smoothing_kind)
         self.denominator = denominator
@@ -243,6 +285,7 @@ class MMILoss(torch.nn.Module):
         *,
         targets: torch.Tensor | None = None,
         target_lengths: torch.Tensor | None = None,
+        tags: Sequence[str] | None = None,
     ) -> torch.Tensor:
         if (numerator is None) == (targets is None):
             raise ArgumentError(
@@ -255,12 +298,19 @@ class MMILoss(torch.nn.Module):
                     f"{type(self).__name__}(denominator, topology=seqtrain.fsa.ctc)",
                     argument="targets",
                 )
-            numerator = self.topology(targets, target_lengths)
-        return mmi_loss(
+            numerator = self.topology(targets, target_lengths).with_tags(tags)
+        elif tags is not None:
+            raise ArgumentError("numerators bring their own tags: FsaBatch.with_tags", argument="tags")
+        losses = self.terms(scores, lengths, numerator).losses
+        return reduce(losses, self.reduction, lengths=lengths, target_lengths=target_lengths)
+
+    def terms(self, scores: Scores, lengths: torch.Tensor, numerator: FsaBatch) -> MMITerms:
+        """What `mmi_terms` returns with these options."""
+        return mmi_terms(
             scores, lengths, numerator, self.denominator, den_scale=self.den_scale,
             acoustic_scale=self.acoustic_scale, boost=self.boost, leak=self.leak, distribution=self.distribution,
-            smoothing=self.smoothing, smoothing_kind=self.smoothing_kind, reduction=self.reduction,
-            on_infeasible=self.on_infeasible, infeasible=self.infeasible,
+            smoothing=self.smoothing, smoothing_kind=self.smoothing_kind, on_infeasible=self.on_infeasible,
+            infeasible=self.infeasible,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

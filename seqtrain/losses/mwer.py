@@ -16,7 +16,7 @@ normalization, has no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -37,7 +37,6 @@ __all__ = ["MWERLoss", "Search", "hypothesis_scores", "mwer_loss"]
 Search = Callable[[torch.Tensor, torch.Tensor], Hypotheses]
 """From log-probabilities (B, T, V) without gradient and lengths (B,): the hypotheses."""
 
-_REDUCTIONS = ("none", "sum", "batch", "frames", "targets")
 _SEARCHES = ("sample", "nbest")
 _ESTIMATES = ("renormalized", "sampled")
 
@@ -106,6 +105,7 @@ def mwer_loss(
     label_map: LabelMap | None = None,
     reduction: str = "none",
     on_infeasible: str = "raise",
+    tags: Sequence[str] | None = None,
     infeasible: InfeasibleCount | None = None,
 ) -> torch.Tensor:
     """Expected edit distance of the hypotheses to the references, with gradient to the scores.
@@ -123,6 +123,7 @@ def mwer_loss(
         reduction: "none", "sum", "batch", "frames" or "targets" (reference labels).
         on_infeasible: what to do with an utterance none of whose hypotheses fits its frames (or that has none):
             "raise" InfeasibleError, "mask" (loss 0, gradient 0), or "inf" (loss inf, gradient 0).
+        tags: names of the utterances for messages.
         infeasible: counts the utterances that were masked.
 
     Returns:
@@ -132,7 +133,7 @@ def mwer_loss(
         InfeasibleError, LabelError, NonFiniteScoresError, ShapeError, DtypeError, DeviceError. ArgumentError: also
         where "sampled" has a single draw.
     """
-    check_reduction(reduction, allowed=_REDUCTIONS)
+    check_reduction(reduction)
     check_policy(on_infeasible)
     _check_estimate(estimate)
     values = widened(padded_scores(scores))
@@ -145,12 +146,14 @@ def mwer_loss(
             f"hypotheses are of {hypotheses.labels.shape[0]} utterances, the scores of {batch}",
             argument="hypotheses",
         )
+    if tags is not None and len(tags) != batch:
+        raise ShapeError(f"tags must name {batch} utterances, got {len(tags)}", argument="tags")
     log_probabilities = values.log_softmax(-1) if normalize else values
     found = hypothesis_scores(log_probabilities, lengths, hypotheses, blank=blank, label_loop=label_loop)
     counts, count, longest = hypotheses.counts, *hypotheses.labels.shape[1:]
     outside = torch.arange(count) >= counts[:, None]
     dead = (torch.isneginf(found.detach()) | outside).all(dim=1)
-    _apply_policy(dead, lengths, counts, on_infeasible, infeasible)
+    _apply_policy(dead, lengths, counts, tags, on_infeasible, infeasible)
     risks = edit_distance(
         hypotheses.labels.view(batch * count, longest), references.repeat_interleave(count, dim=0),
         hypotheses.lengths.view(-1), reference_lengths.repeat_interleave(count), label_map=label_map,
@@ -179,6 +182,7 @@ def _apply_policy(
     dead: torch.Tensor,
     lengths: torch.Tensor,
     counts: torch.Tensor,
+    tags: Sequence[str] | None,
     policy: str,
     infeasible: InfeasibleCount | None,
 ) -> None:
@@ -186,13 +190,13 @@ def _apply_policy(
         raise InfeasibleError(
             [
                 Infeasible(
-                    b, None, int(lengths[b]), None,
+                    b, None if tags is None else tags[b], int(lengths[b]), None,
                     "it has no hypotheses" if not int(counts[b]) else "none of its hypotheses has a path",
                 )
                 for b in dead.nonzero().flatten().tolist()
             ]
         )  # fmt: skip
-    report(torch.where(dead, -1, 0), None, infeasible, policy)
+    report(torch.where(dead, -1, 0), tags, infeasible, policy)
 
 
 def _sampled(
@@ -221,7 +225,7 @@ def _sampled(
 class MWERLoss(torch.nn.Module):
     """`mwer_loss` with its options, and with a search for hypotheses; `infeasible` counts what a policy took out.
 
-    Called with (scores, references, lengths, reference_lengths, *, hypotheses=None, generator=None).
+    Called with (scores, references, lengths, reference_lengths, *, hypotheses=None, generator=None, tags=None).
 
     Args:
         search: "sample": `count` draws from the scores themselves, of which the distinct ones count with
@@ -246,7 +250,7 @@ class MWERLoss(torch.nn.Module):
         on_infeasible: str = "raise",
     ) -> None:
         super().__init__()
-        check_reduction(reduction, allowed=_REDUCTIONS)
+        check_reduction(reduction)
         check_policy(on_infeasible)
         _check_estimate(estimate)
         if isinstance(search, str) and search not in _SEARCHES:
@@ -277,13 +281,14 @@ class MWERLoss(torch.nn.Module):
         *,
         hypotheses: Hypotheses | None = None,
         generator: torch.Generator | None = None,
+        tags: Sequence[str] | None = None,
     ) -> torch.Tensor:
         if hypotheses is None:
             hypotheses = self._found(scores, lengths, generator)
         return mwer_loss(
             scores, references, lengths, reference_lengths, hypotheses, estimate=self.estimate, blank=self.blank,
             normalize=self.normalize, label_loop=self.label_loop, label_map=self.label_map, reduction=self.reduction,
-            on_infeasible=self.on_infeasible, infeasible=self.infeasible,
+            on_infeasible=self.on_infeasible, tags=tags, infeasible=self.infeasible,
         )  # fmt: skip
 
     def _found(self, scores: Scores, lengths: torch.Tensor, generator: torch.Generator | None) -> Hypotheses:

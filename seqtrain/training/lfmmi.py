@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from seqtrain.fsa import Fsa
-from seqtrain.functional import leaky_full_sum
 from seqtrain.losses import LFMMILoss
+from seqtrain.losses.reduction import reduce
 from seqtrain.training.criterion import AutomatonSource, Criterion, CriterionValue
 from seqtrain.training.diagnostics import diagnostics
 
@@ -20,7 +20,7 @@ class LfmmiCriterion(Criterion):
 
     The numerators have all pronunciations of the words, but not the phone model's weights; so the loss lacks the
     logarithm of the transcript's probability, a constant, and may be negative. `masked` in the metrics is as in
-    `CtcCriterion`; the others are those of `seqtrain.losses.sequence_diagnostics`.
+    `CtcCriterion`; the others are those of `seqtrain.losses.sequence_diagnostics`, the gap to the boosted denominator.
 
     Args:
         source: gives the automata of utterances by their ids.
@@ -47,23 +47,20 @@ class LfmmiCriterion(Criterion):
         self._acoustic_scale = acoustic_scale
         self._loss = LFMMILoss(
             denominator, den_scale=den_scale, acoustic_scale=acoustic_scale, leak=leak, boost=boost,
-            smoothing=ctc_scale, reduction="frames", on_infeasible="mask",
+            smoothing=ctc_scale, on_infeasible="mask",
         )  # fmt: skip
 
     def __call__(self, tags: Sequence[str], logits: torch.Tensor, lengths: torch.Tensor) -> CriterionValue:
         numerator = self._source.automata(tags)
-        loss = self._loss(logits, lengths, numerator)
-        sums = leaky_full_sum(
-            self._acoustic_scale * logits.detach(),
-            lengths,
-            self._loss.denominator,
-            leak=self._loss.leak,
-            distribution=self._loss.distribution,
-            on_infeasible="inf",
-        )
+        terms = self._loss.terms(logits, lengths, numerator)
         metrics = diagnostics(
-            self._acoustic_scale * logits, lengths, numerator, silence=self._blank, denominator_sums=sums
+            self._acoustic_scale * logits,
+            lengths,
+            numerator,
+            silence=self._blank,
+            denominator_sums=terms.denominator,
         )
+        loss = reduce(terms.losses, "frames", lengths=lengths)
         return CriterionValue(loss, {"masked": float(len(self._loss.infeasible.last)), **metrics})
 
     def prefetch(self, batches: Sequence[Sequence[str]]) -> None:

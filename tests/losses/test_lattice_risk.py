@@ -28,6 +28,23 @@ def test_given_risks_and_reductions() -> None:
     assert torch.equal(LatticeRiskLoss()(lattice, risks), each.sum() / 3)
     by_frames = LatticeRiskLoss(reduction="frames")(lattice, risks)
     torch.testing.assert_close(by_frames, each.sum() / lattice.lengths.sum())
+    by_targets = LatticeRiskLoss(reduction="targets")
+    found = by_targets(lattice, risks, target_lengths=torch.tensor([3, 0, 2]))
+    torch.testing.assert_close(found, each.sum() / 5)
+    with pytest.raises(ArgumentError, match="reduction='targets' needs target lengths"):
+        by_targets(lattice, risks)
+
+
+def test_targets_are_the_references_of_costs_that_have_them() -> None:
+    lattice, _ = example()
+    references, lengths = torch.tensor([[1, 2, 3]] * 3), torch.tensor([3, 0, 2])
+    starts = torch.arange(3).expand(3, 3)
+    for cost, inputs in (
+        ("edit", (references, lengths)),
+        ("overlap_accuracy", (references, starts, starts + 1, lengths)),
+    ):
+        total = LatticeRiskLoss(cost, reduction="sum")(lattice, *inputs)
+        torch.testing.assert_close(LatticeRiskLoss(cost, reduction="targets")(lattice, *inputs), total / 5)
 
 
 def test_the_scale_of_the_scores() -> None:
@@ -89,7 +106,7 @@ def test_bad_options_are_named() -> None:
     with pytest.raises(ArgumentError, match="cost must be one of 'given', 'frame_accuracy'"):
         LatticeRiskLoss("mbr")
     with pytest.raises(ArgumentError, match="reduction must be one of"):
-        LatticeRiskLoss(reduction="targets")
+        LatticeRiskLoss(reduction="mean")
     with pytest.raises(ArgumentError, match="scale must be finite and above 0"):
         LatticeRiskLoss(scale=0.0)
     lattice, risks = example()

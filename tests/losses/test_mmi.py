@@ -14,7 +14,7 @@ import seqtrain as st
 from seqtrain import reference
 from seqtrain.errors import ArgumentError, DtypeError, InfeasibleError
 from seqtrain.fsa import Fsa, FsaBatch, stationary_distribution
-from seqtrain.losses import LFMMILoss, MMILoss, lf_mmi_loss, mmi_loss, sequence_diagnostics
+from seqtrain.losses import LFMMILoss, MMILoss, lf_mmi_loss, mmi_loss, mmi_terms, sequence_diagnostics
 from tests.fsa.strategies import quick
 from tests.ops.examples import offsets_of, packed_rows, random_ctc_batch
 from tests.ops.gradient import scores_gradient
@@ -131,14 +131,47 @@ def test_what_must_hold_of_every_loss(smoothing: float) -> None:
 
 
 def test_reductions() -> None:
-    scores, lengths, numerators, _ = example(3)
+    scores, lengths, numerators, target_lengths = example(3)
     graph = denominator()
     none = mmi_loss(scores, lengths, numerators, graph)
-    for reduction, divisor in (("sum", 1), ("batch", 3), ("frames", int(lengths.sum()))):
-        found = mmi_loss(scores, lengths, numerators, graph, reduction=reduction)
+    divisors = {"sum": 1, "batch": 3, "frames": int(lengths.sum()), "targets": int(target_lengths.sum())}
+    for reduction, divisor in divisors.items():
+        found = mmi_loss(
+            scores, lengths, numerators, graph, reduction=reduction, target_lengths=target_lengths
+        )
         torch.testing.assert_close(found, none.sum() / divisor)
+        module = MMILoss(graph, topology=st.fsa.ctc, reduction=reduction)
+        assert torch.equal(module(scores, lengths, numerators, target_lengths=target_lengths), found)
+    with pytest.raises(ArgumentError, match="reduction='targets' needs target lengths"):
+        mmi_loss(scores, lengths, numerators, graph, reduction="targets")
     with pytest.raises(ArgumentError, match="reduction must be one of"):
         mmi_loss(scores, lengths, numerators, graph, reduction="mean")
+
+
+def test_the_sums_that_a_loss_is_made_of() -> None:
+    scores, lengths, numerators, _ = example(3)
+    graph = denominator()
+    terms = mmi_terms(scores, lengths, numerators, graph, den_scale=0.5, leak=0.1)
+    assert torch.equal(terms.numerator, st.full_sum(scores, lengths, numerators))
+    assert torch.equal(terms.denominator, st.leaky_full_sum(scores, lengths, graph, leak=0.1))
+    assert torch.equal(terms.losses, 0.5 * terms.denominator - terms.numerator)
+    module = LFMMILoss(graph, den_scale=0.5, leak=0.1)
+    for own, found in zip(module.terms(scores, lengths, numerators), terms, strict=True):
+        assert torch.equal(own, found)
+
+
+def test_utterances_are_named() -> None:
+    scores, targets, lengths, target_lengths = random_ctc_batch(5, batch=3, frames=10, targets=3)
+    module = LFMMILoss(denominator(torch.float32), topology=st.fsa.ctc)
+    short = lengths.clone()
+    short[1] = 0
+    with pytest.raises(InfeasibleError, match=r"utterance 1 \(second\)"):
+        module(
+            scores, short, targets=targets.clamp(min=1), target_lengths=target_lengths.clamp(min=1),
+            tags=["first", "second", "third"],
+        )  # fmt: skip
+    with pytest.raises(ArgumentError, match=r"numerators bring their own tags: FsaBatch\.with_tags"):
+        module(scores, lengths, st.fsa.ctc(targets, target_lengths), tags=["first", "second", "third"])
 
 
 def test_an_utterance_that_the_numerator_does_not_fit() -> None:

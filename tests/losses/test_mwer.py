@@ -213,6 +213,8 @@ def test_infeasible_hypotheses_count_for_nothing_and_utterances_without_any_are_
         InfeasibleError, match="utterance 1: 1 frames given: none of its hypotheses has a path"
     ):
         mwer_loss(logits, REFERENCES, lengths, REFERENCE_LENGTHS, bad)
+    with pytest.raises(InfeasibleError, match=r"utterance 1 \(second\): 1 frames given: none of its"):
+        MWERLoss()(logits, REFERENCES, lengths, REFERENCE_LENGTHS, hypotheses=bad, tags=["first", "second"])
     loss = MWERLoss(on_infeasible="mask", reduction="none")
     value = loss(logits, REFERENCES, lengths, REFERENCE_LENGTHS, hypotheses=bad)
     assert value.tolist() == [1.0, 0.0]
@@ -253,6 +255,9 @@ def test_reductions_and_a_search_of_ones_own() -> None:
 
 
 def test_bad_arguments_are_named() -> None:
+    one = Hypotheses.from_lists([[[1]], [[2]]])
+    with pytest.raises(ShapeError, match="tags must name 2 utterances, got 1"):
+        mwer_loss(logits_of(1), REFERENCES, FULL, REFERENCE_LENGTHS, one, tags=["first"])
     logits = logits_of(10)
     one = Hypotheses.from_lists([[[1]], [[1]]])
     with pytest.raises(ArgumentError, match="estimate must be one of 'renormalized', 'sampled'"):
