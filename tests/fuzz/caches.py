@@ -14,7 +14,7 @@ import tempfile
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from seqtrain.align.sprint_cache import (
     open_archive,
 )
 from seqtrain.errors import DataError
+from tests.fuzz.turns import turns_for
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "rasr"
 NUMBERS = [
@@ -202,8 +203,8 @@ def readers(folder: Path) -> list[Reader]:
     ]
 
 
-def fuzz(seconds: float, seed: int) -> Counter[str]:
-    """Run for so long; how often each reader took and refused what it got.
+def fuzz(turns: Iterable[object], seed: int) -> Counter[str]:
+    """Run for so many turns; how often each reader took and refused what it got.
 
     Raises:
         RuntimeError: anything but DataError came out, or more memory was taken than the bytes warrant; holds them.
@@ -212,10 +213,9 @@ def fuzz(seconds: float, seed: int) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         every = readers(Path(folder))
-        end = time.monotonic() + seconds
         tracemalloc.start()
         try:
-            while time.monotonic() < end:
+            for _ in turns:
                 for reader in every:
                     content = mutated(source.choice(reader.contents), reader.contents, source)
                     outcomes[f"{reader.name}: {_outcome(reader, content, source, seed)}"] += 1
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
-    outcomes = fuzz(arguments.seconds, arguments.seed)
+    outcomes = fuzz(turns_for(arguments.seconds), arguments.seed)
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:9d}  {outcome}")
     print(f"{outcomes.total():9d}  files read, nothing found")

@@ -15,13 +15,14 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from sprint_bridge.rasr.pickles import PickleRefusedError, decode_message, encode_message
 from sprint_bridge.workers.frames import Frame, FrameLimits, MalformedFrameError, encode_frame, read_frame
+from tests.fuzz.turns import turns_for
 
 LIMITS = FrameLimits(header_bytes=1 << 12, payload_bytes=1 << 14, arrays=8, dimensions=4)
 FORBIDDEN = {
@@ -252,8 +253,8 @@ def targets() -> list[tuple[str, list[bytes], list[bytes], Check, type[Exception
     ]
 
 
-def fuzz(seconds: float, seed: int) -> Counter[str]:
-    """Run for so long; how often each reader took and refused an input.
+def fuzz(turns: Iterable[object], seed: int) -> Counter[str]:
+    """Run for so many turns; how often each reader took and refused an input.
 
     Raises:
         RuntimeError: something else came out; holds the input.
@@ -268,8 +269,7 @@ def fuzz(seconds: float, seed: int) -> Counter[str]:
                 raise RuntimeError(f"{name}: {error!r} from the valid {content!r}") from error
     sizes = [len(valid) for _, valid, *_ in readers]
     outcomes: Counter[str] = Counter()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    for _ in turns:
         for (name, inputs, pieces, check, refusal), size in zip(readers, sizes, strict=True):
             content = mutated(source.choice(inputs), inputs, pieces, source)
             try:
@@ -294,7 +294,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
-    outcomes = fuzz(arguments.seconds, arguments.seed)
+    outcomes = fuzz(turns_for(arguments.seconds), arguments.seed)
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:9d}  {outcome}")
     print(f"{outcomes.total():9d}  inputs read, nothing found")

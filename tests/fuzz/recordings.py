@@ -14,6 +14,7 @@ import tempfile
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from sprint_bridge.record import RecordingServer
 from sprint_bridge.recorded import read_recording
 from sprint_bridge.recording import Kind, RecordingWriter, read_records
 from tests.bridge.toy import builder, serve
+from tests.fuzz.turns import turns_for
 
 TAGS = ["toy/0", "toy/1", "toy/oov", "nix"]
 NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
@@ -116,8 +118,8 @@ def check(path: Path, *, recover: bool) -> None:
     assert backend.capabilities is not None
 
 
-def fuzz(seconds: float, seed: int) -> Counter[str]:
-    """Run for so long; how often which outcome came.
+def fuzz(turns: Iterable[object], seed: int) -> Counter[str]:
+    """Run for so many turns; how often which outcome came.
 
     Raises:
         RuntimeError: anything but DataError came out, or more memory was taken than the bytes warrant; holds them.
@@ -128,10 +130,9 @@ def fuzz(seconds: float, seed: int) -> Counter[str]:
         folder = Path(name)
         content, records = valid(folder)
         path = folder / "fuzz.rec"
-        end = time.monotonic() + seconds
         tracemalloc.start()
         try:
-            while time.monotonic() < end:
+            for _ in turns:
                 for way in ("bytes", "bytes, recovered", "messages"):
                     if way == "messages":
                         with_right_checksums(records, source, path)
@@ -165,7 +166,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
-    outcomes = fuzz(arguments.seconds, arguments.seed)
+    outcomes = fuzz(turns_for(arguments.seconds), arguments.seed)
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:9d}  {outcome}")
     print(f"{outcomes.total():9d}  files read, nothing found")

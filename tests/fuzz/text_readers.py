@@ -10,7 +10,7 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -27,6 +27,7 @@ from seqtrain.fsa import (
     to_k2_text,
     to_openfst_text,
 )
+from tests.fuzz.turns import turns_for
 
 TOKENS = [
     *("0", "1", "2", "-1", "-2", "00", "+1", "1040", "2147483646", "2147483647", "2147483648", "4294967296"),
@@ -151,8 +152,8 @@ def canonical(fsa: Fsa, writer: Writer) -> Fsa:
     return Fsa(fsa.arcs, fsa.weights, num_states=fsa.num_states, start=fsa.start, final=final)
 
 
-def fuzz(seconds: float, seed: int) -> Counter[str]:
-    """Run for so long; how often each reader took and refused a text.
+def fuzz(turns: Iterable[object], seed: int) -> Counter[str]:
+    """Run for so many turns; how often each reader took and refused a text.
 
     Raises:
         RuntimeError: anything but a valid automaton or FsaError came out; holds the text.
@@ -161,8 +162,7 @@ def fuzz(seconds: float, seed: int) -> Counter[str]:
     texts = corpus()
     valid = len(texts)
     outcomes: Counter[str] = Counter()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    for _ in turns:
         text = mutated(source.choice(texts), texts, source)
         for name, reader, again, writer in readers():
             try:
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}")
-    outcomes = fuzz(arguments.seconds, arguments.seed)
+    outcomes = fuzz(turns_for(arguments.seconds), arguments.seed)
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:9d}  {outcome}")
     print(f"{outcomes.total():9d}  texts read, nothing found")

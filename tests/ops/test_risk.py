@@ -115,6 +115,7 @@ def test_gradients_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(values, leaves)
 
 
+@pytest.mark.torch2  # torch.library.opcheck
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("with_gradient", [False, True])
 def test_the_operator_obeys_the_compilers_rules(with_gradient: bool, dtype: torch.dtype) -> None:
@@ -127,6 +128,7 @@ def test_the_operator_obeys_the_compilers_rules(with_gradient: bool, dtype: torc
     check(torch.ops.seqtrain.lattice_risk.default, batch.arguments(with_gradient, "mask"), tests)
 
 
+@pytest.mark.torch2  # torch.library.opcheck
 def test_the_backward_operators_obey_them_too() -> None:
     batch = random_risks(2)
     risk, total, posteriors, gradients, *_ = batch.run(True, "mask")
