@@ -17,6 +17,7 @@ from seqtrain.errors import ArgumentError, DeviceError, DtypeError, InfeasibleEr
 from seqtrain.fsa import Fsa, FsaBatch, stationary_distribution
 from seqtrain.fsa.k2 import as_automata
 from seqtrain.infeasible import NO_COUNT, NOT_HERE, InfeasibleCount, handle, report
+from seqtrain.ops.arguments import gradient_layout
 from seqtrain.ops.automata import Automata
 from seqtrain.ops.best_path import best_path as best_path_op
 from seqtrain.ops.denominator import denominator as denominator_op
@@ -352,6 +353,7 @@ def posteriors(
         Like the scores, (B, T, V) or packed (ΣT, V), in their dtype: each frame of an utterance sums to 1; zero past
         its end and where it has no path.
     """
+    fsa = as_automata(fsa)
     p = _prepare(scores, lengths, fsa, on_infeasible)
     transformed = _under_transforms(p, on_infeasible, infeasible)
     if transformed is not None:
@@ -365,12 +367,33 @@ def posteriors(
     if is_compiling():
         compiled: torch.Tensor = posteriors_op(*arguments)[0]
         return compiled
+    recorded = torch.is_grad_enabled() and any(
+        t.requires_grad for t in (p.values, p.automata[1], p.automata[4])
+    )
     try:
-        dense, _, status = posteriors_op(*arguments)
+        if isinstance(fsa, Fsa) and _side_by_side(p, fsa) and not recorded:
+            dense, status = _shared_posteriors(p, fsa, on_infeasible, handle(infeasible))
+        else:
+            dense, _, status = posteriors_op(*arguments)
     except InfeasibleError as error:
         raise error.with_tags(p.tags) from None
     report(status, p.tags, infeasible, on_infeasible)
     return dense
+
+
+def _shared_posteriors(
+    p: _Prepared, fsa: Fsa, on_infeasible: str, count_handle: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Posteriors and status, by the kernel for a shared automaton, whose second derivative is another's."""
+    value, occupancies, columns, _, _, status = denominator_op(
+        p.values, p.offsets, p.lengths, *p.automata, None, None, _layout(fsa, p.automata), 0.0, None, True, False,
+        on_infeasible, count_handle,
+    )  # fmt: skip
+    dense: torch.Tensor = torch.ops.seqtrain.denominator_scores_backward(
+        torch.ones_like(value), p.values, p.automata[1], p.offsets, p.lengths, occupancies, columns, status,
+        *gradient_layout(p.values),
+    )  # fmt: skip
+    return dense, status
 
 
 def best_path(

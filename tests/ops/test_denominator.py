@@ -191,6 +191,33 @@ def test_packed_is_padded_and_padding_is_not_read() -> None:
         assert torch.equal(packed_rows(padded, lengths), rows)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_posteriors_are_the_gradient(dtype: torch.dtype) -> None:
+    """Bit for bit, without a derivative of their own; with one, they are those of the general kernel."""
+    random = np.random.default_rng(5)
+    fsa = ergodic(random, 30, 4, 11, all_final=False)
+    lengths = torch.tensor([20, 0, 9, 14])
+    scores = random_scores(random, 4, 20, 11, dtype=dtype)
+    packed = st.Packed(packed_rows(scores, lengths), offsets_of(lengths))
+    _, gradient = scores_gradient(lambda x: st.full_sum(x, lengths, fsa, on_infeasible="mask"), scores)
+    assert torch.equal(st.posteriors(scores, lengths, fsa, on_infeasible="mask"), gradient)
+    found = st.posteriors(packed, lengths, fsa, on_infeasible="mask")
+    assert torch.equal(found, packed_rows(gradient, lengths))
+    leaf = scores.clone().requires_grad_()
+    with torch.no_grad():
+        assert torch.equal(st.posteriors(leaf, lengths, fsa, on_infeasible="mask"), gradient)
+    recorded = st.posteriors(leaf, lengths, fsa, on_infeasible="mask")
+    assert recorded.requires_grad
+    close(
+        recorded.double(),
+        gradient.double().numpy(),
+        absolute=tolerance(dtype)[0],
+        relative=tolerance(dtype)[1],
+    )
+    with pytest.raises(InfeasibleError, match="utterance 1"):
+        st.posteriors(scores, lengths, fsa)
+
+
 @quick
 @given(seed=hs.integers(0, 2**32))
 def test_relabelling_and_constants(seed: int) -> None:
