@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import locale
 import re
 import shutil
 from typing import Any
@@ -95,6 +96,13 @@ def test_messages_of_the_compiler_are_passed_on() -> None:
     with pytest.raises(CudaError, match="undefined") as caught:
         first.compile(Source("int f() { return nowhere; }", {}), target, OPTIONS)
     assert caught.value.call == "nvrtcCompileProgram"
+
+
+def test_the_locale_stays() -> None:
+    before = locale.nl_langinfo(locale.CODESET)
+    for one in compilers():
+        one.compile(Source("", {}), f"compute_{one.architectures()[-1]}", ())
+        assert locale.nl_langinfo(locale.CODESET) == before, f"NVRTC {one.version} changed it"
 
 
 def test_a_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

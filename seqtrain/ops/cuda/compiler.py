@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,20 @@ from seqtrain.errors import CudaError, MissingDependencyError
 from seqtrain.ops.cuda.source import Source
 
 __all__ = ["Compiled", "Compiler", "find_compiler", "libraries"]
+
+
+_uselocale = ctypes.CDLL(None).uselocale
+_uselocale.argtypes, _uselocale.restype = [ctypes.c_void_p], ctypes.c_void_p
+
+
+@contextmanager
+def _same_locale() -> Iterator[None]:
+    """NVRTC 11.7 leaves the thread that called it in the C locale, where Python would read files as ASCII."""
+    ours = _uselocale(None)  # asks
+    try:
+        yield
+    finally:
+        _uselocale(ours)
 
 
 class Compiled(NamedTuple):
@@ -74,11 +89,12 @@ class Compiler:
         )
         try:
             flags = [f"--gpu-architecture={target}", *options]
-            code = self._library.nvrtcCompileProgram(
-                program,
-                ctypes.c_int(len(flags)),
-                (ctypes.c_char_p * len(flags))(*(f.encode() for f in flags)),
-            )
+            with _same_locale():
+                code = self._library.nvrtcCompileProgram(
+                    program,
+                    ctypes.c_int(len(flags)),
+                    (ctypes.c_char_p * len(flags))(*(f.encode() for f in flags)),
+                )
             log = self._bytes(program, "ProgramLog").rstrip(b"\0").decode("utf-8", "replace")
             if code != 0:
                 raise CudaError(

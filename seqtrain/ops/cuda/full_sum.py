@@ -83,7 +83,7 @@ def forward(
         pass_over = Rows(on, scores, offsets, lengths, layout.columns, shared_columns=shared, normalize=False)
         emissions = pass_over.emissions(scores, status, None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
-        state_bytes = _ARRAYS * (layout.nodes + _PADDING) * (real.itemsize + 4)
+        state_bytes = _ARRAYS * (layout.nodes + _PADDING) * (torch.finfo(real).bits // 8 + 4)
         workspace = on.workspace(2 * batch, state_bytes)
         problem: dict[str, Argument] = {
             **layout.fields,
