@@ -1,11 +1,12 @@
-"""CTC and numerators on a GPU: scores → loss → gradient; CTC beside torch's own two implementations in the same run.
+"""CTC, numerators and denominators on a GPU: scores → loss → gradient; CTC beside torch's own two implementations.
 
     python -m benchmarks.gpu [--turns 20]
 
 Prints one table and keeps it in benchmarks/results/gpu-<device>.md. Times are medians over turns, measured by CUDA
 events. The floor is the time to read the logits once and to write the gradient once at the bandwidth that a copy on the
 same device reaches. Numerators are left-to-right models of 3 states a phone, one automaton an utterance: "compact"
-delivers posteriors for the labels in use alone, and never touches the others.
+delivers posteriors for the labels in use alone, and never touches the others. Denominators are one automaton for all
+utterances, those of benchmarks.denominator; "weights" asks for gradients of the arcs' weights, too.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from pathlib import Path
 import torch
 
 import seqtrain as st
+from benchmarks import denominator
+from seqtrain.fsa import Fsa
 from seqtrain.ops.cuda.runtime import runtime
 
 _CASES = (("B16 T500 V500 U60", 16, 500, 500, 60), ("B32 T1500 V5000 U200", 32, 1500, 5000, 200))
 _NUMERATORS = (
     ("B16 T500 V1500, 120 states", 16, 500, 1500, 40),
     ("B32 T1000 V6000, 399 states", 32, 1000, 6000, 133),
+)
+_DENOMINATORS = (
+    ("3k states, 30k arcs, B8 T150 V3000", denominator.PEER),
+    ("5k states, 100k arcs, B64 T500 V6000", denominator.LARGE),
 )
 _DTYPES = (torch.float32, torch.bfloat16)
 _RESULTS = Path(__file__).parent / "results"
@@ -118,6 +125,45 @@ def numerator_row(
     )
 
 
+def denominator_row(name: str, case: dict[str, int], dtype: torch.dtype, speed: float, turns: int) -> str:
+    """A line of the third table."""
+    fsa = denominator.graph(case["states"], case["arcs"], case["labels"])
+    weights = fsa.weights.cuda().requires_grad_()
+    trained = Fsa(
+        fsa.arcs,
+        weights,
+        num_states=fsa.num_states,
+        start=fsa.start,
+        final=(fsa.final_states, fsa.final_weights.cuda()),
+    )
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.full((case["batch"],), case["frames"])
+    scores = torch.randn(case["batch"], case["frames"], case["labels"], generator=generator)
+    scores = scores.to("cuda", dtype).requires_grad_()
+    device = runtime(scores.device)
+
+    def full() -> None:
+        torch.autograd.grad(st.full_sum(scores, lengths, fsa).sum(), scores)
+
+    def leaky() -> None:
+        torch.autograd.grad(st.leaky_full_sum(scores, lengths, fsa).sum(), scores)
+
+    def with_weights() -> None:
+        torch.autograd.grad(st.full_sum(scores, lengths, trained).sum(), (scores, weights))
+
+    before = device.launches
+    full()
+    launches = device.launches - before
+    compact = milliseconds(lambda: st.compact_posteriors(scores, lengths, fsa), turns)
+    used = fsa.arcs[:, 2].unique().numel()
+    moved = scores.numel() // case["labels"] * (case["labels"] + used) * scores.element_size()
+    return (
+        f"| {name} | {str(dtype).removeprefix('torch.')} | {milliseconds(full, turns):.2f} | "
+        f"{1e3 * moved / speed:.2f} | {launches} | {milliseconds(leaky, turns):.2f} | {compact:.2f} | "
+        f"{milliseconds(with_weights, turns):.2f} |"
+    )
+
+
 def rows(turns: int) -> list[str]:
     """Lines of the table."""
     speed = bandwidth(turns)
@@ -131,6 +177,10 @@ def rows(turns: int) -> list[str]:
         "| numerators | dtype | dense ms | floor ms | launches | compact ms | best path ms |",
         "|---|---|---|---|---|---|---|",
         *(numerator_row(*case, dtype, speed, turns) for case in _NUMERATORS for dtype in _DTYPES),
+        "",
+        "| denominators | dtype | dense ms | floor ms | launches | leaky ms | compact ms | weights ms |",
+        "|---|---|---|---|---|---|---|---|",
+        *(denominator_row(*case, dtype, speed, turns) for case in _DENOMINATORS for dtype in _DTYPES),
     ]
 
 

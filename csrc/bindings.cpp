@@ -215,6 +215,18 @@ NB_MODULE(SEQTRAIN_MODULE, module) {
     }
     return nb::bytes(block.data(), block.size() * sizeof(int32_t));
   });
+  // → (bytes, {array: (place, items)}, {count: number})
+  module.def("lay_out_denominator_for_device", [](uintptr_t layout) {
+    NamedArrays found;
+    {
+      nb::gil_scoped_release release;
+      found = lay_out_denominator_for_device(pointer<const int32_t>(layout));
+    }
+    nb::dict arrays, counts;
+    for (const NamedArrays::Array& array : found.arrays) arrays[array.name] = nb::make_tuple(array.place, array.items);
+    for (const auto& [name, count] : found.counts) counts[name] = count;
+    return nb::make_tuple(nb::bytes(found.bytes.data(), found.bytes.size()), arrays, counts);
+  });
   // → (fault, utterance, position); fault 0: none
   module.def("check_ctc_targets", [](int64_t batch, int64_t labels, int64_t max_targets, uintptr_t targets,
                                      uintptr_t target_lengths, int64_t blank, uintptr_t needed) {

@@ -115,11 +115,9 @@ def _flat(
     ), tags  # fmt: skip
 
 
-def _prepare(
-    scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infeasible: str, *, cuda: bool = True
-) -> _Prepared:
+def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infeasible: str) -> _Prepared:
     values, offsets = split_scores(scores)
-    check_scores(values, offsets, cuda=cuda)
+    check_scores(values, offsets, cuda=True)
     check_policy(on_infeasible)
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
     lengths = host_integers(lengths, "lengths", (batch,))
@@ -151,7 +149,7 @@ def _layout(fsa: Fsa, automata: tuple[torch.Tensor, ...]) -> torch.Tensor | None
     if is_compiling():
         return None
     weights, final_weights = automata[1].detach(), automata[4].detach()
-    forbidden = torch.cat((weights == -torch.inf, final_weights == -torch.inf))
+    forbidden = torch.cat((weights == -torch.inf, final_weights == -torch.inf)).cpu()
     kept = fsa.derived.get("denominator")
     if kept is None or not torch.equal(kept[0], forbidden):
         flat = Automata(*(t.detach() for t in automata))
@@ -163,7 +161,7 @@ def _layout(fsa: Fsa, automata: tuple[torch.Tensor, ...]) -> torch.Tensor | None
 
 def _side_by_side(p: _Prepared, fsa: FsaBatch | Fsa) -> bool:
     """Whether the kernel for a shared automaton is the faster one: a single utterance leaves its lanes empty."""
-    return isinstance(fsa, Fsa) and p.lengths.shape[0] > 1 and p.values.device.type == "cpu"
+    return isinstance(fsa, Fsa) and p.lengths.shape[0] > 1
 
 
 def _sum(
@@ -288,12 +286,18 @@ def leaky_full_sum(
         )
     if not 0.0 <= leak < float("inf"):
         raise ArgumentError(f"leak must be a finite number >= 0, got {leak}", argument="leak")
-    p = _prepare(scores, lengths, shared, on_infeasible, cuda=False)
+    p = _prepare(scores, lengths, shared, on_infeasible)
     check_derivative(p.values, p.automata[1], p.automata[4])
     target = stationary_distribution(shared) if distribution is None else distribution.detach()
     if tuple(target.shape) != (shared.num_states,):
         raise ShapeError(
             f"distribution must have shape ({shared.num_states},), one value a state, got {tuple(target.shape)}",
+            argument="distribution",
+        )
+    if target.device.type != "cpu" and target.device != p.values.device:
+        raise DeviceError(
+            f"distribution is on {target.device}, the scores on {p.values.device}: pass distribution.cpu(), which "
+            "suits all scores",
             argument="distribution",
         )
     if not is_compiling() and not bool(((target >= 0) & (target < torch.inf)).all()):

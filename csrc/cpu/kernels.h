@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "rows.h"
@@ -134,6 +135,17 @@ struct DeviceLayout {
   int64_t nodes;            // the most of a graph
 };
 
+// Arrays by name in one block of memory, to be copied to a device as they are, and counts that go with them.
+struct NamedArrays {
+  struct Array {
+    const char* name;
+    int64_t place, items;  // where it begins, in bytes
+  };
+  std::vector<char> bytes;
+  std::vector<Array> arrays;
+  std::vector<std::pair<const char*, int64_t>> counts;
+};
+
 struct BestPath {
   Tensor scores;
   int64_t batch, max_frames;
@@ -191,6 +203,8 @@ void full_sum(const FullSum<Real>& problem);
 template <class Real>
 void denominator(const Denominator<Real>& problem);
 std::vector<int32_t> lay_out_denominator(const Graphs& graphs);
+// Of what `lay_out_denominator` returns; names are those of csrc/cuda/denominator.h.
+NamedArrays lay_out_denominator_for_device(const int32_t* block);
 template <class Real>
 void scatter_occupancies(const Scatter<Real>& problem);
 void full_sum_tangents(const FullSumTangents& problem);

@@ -15,12 +15,14 @@
 
 namespace seqtrain {
 
-// Weights as the recursion takes them, in the order of `item` (-1: no weight; null: in their own order).
+// Weights as the recursion takes them, in the order of `item` (-1: no weight; null: in their own order): exp(weight -
+// largest) of logarithmic ones, else factor · weight.
 struct DenominatorWeightsProblem {
   int64_t count;
   const int32_t* item;
   const double* weight;
   int64_t logarithmic;
+  double largest;
   double factor;
   void* mantissa;
   int32_t* exponent;
@@ -64,6 +66,8 @@ struct DenominatorProblem {
   const int32_t* final_order;
   const void* final_mantissa;
   const int32_t* final_exponent;
+  double largest_weight;
+  double largest_final_weight;
   const void* leak_mantissa;
   const int32_t* leak_exponent;
   int64_t segment;
@@ -92,7 +96,7 @@ SEQTRAIN_DEVICE void denominator_weights(const Team& team, const DenominatorWeig
     double m = 0;
     int64_t e = zero_exponent;
     if (item >= 0 && problem.logarithmic != 0) {
-      split_exponential(problem.weight[item], m, e);
+      split_exponential(problem.weight[item] - problem.largest, m, e);
     } else if (item >= 0) {
       m = problem.factor * problem.weight[item];
       e = 0;
@@ -347,6 +351,13 @@ struct DenominatorSweep {
     }
   }
 
+  // From what the weights sum up to, relative to the largest.
+  SEQTRAIN_DEVICE void put_likelihood(double sum, int64_t top) const {
+    if (team.thread() == 0)
+      problem.log_likelihood[utterance] =
+          log_of(sum, top) + static_cast<double>(frames) * problem.largest_weight + problem.largest_final_weight;
+  }
+
   // Σ over the final states of what has come there; `now` with what leaked.
   SEQTRAIN_DEVICE int64_t end_mass(double& sum) const {
     return sum_of_products<Real>(
@@ -388,7 +399,7 @@ struct DenominatorSweep {
             e = int64_t{alpha.exponent[m]} + beta.exponent[slot];
           },
           sum);
-      if (!forward && team.thread() == 0) problem.log_likelihood[utterance] = log_of(sum, top);
+      if (!forward) put_likelihood(sum, top);
     }
     if (problem.with_gradient == 0) return;
     Real* out = static_cast<Real*>(problem.occupancies) + (first + t) * problem.columns;
@@ -485,7 +496,7 @@ struct DenominatorSweep {
     spread_leak();
     double sum;
     const int64_t top = end_mass(sum);
-    if (team.thread() == 0) problem.log_likelihood[utterance] = log_of(sum, top);
+    put_likelihood(sum, top);
     occupy_finals();
   }
 };

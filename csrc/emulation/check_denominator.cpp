@@ -4,7 +4,6 @@
 
 #include "../cpu/kernels.h"
 #include "../cuda/denominator.h"
-#include "../recursion/denominator_layout.h"
 #include "../recursion/denominator_slices.h"
 #include "check.h"
 
@@ -99,7 +98,7 @@ struct Weights {
   std::vector<float> mantissa;
   std::vector<int32_t> exponent;
 
-  Weights(int64_t count, const int32_t* item, const std::vector<double>& weight, bool logarithmic, double factor,
+  Weights(int64_t count, const int32_t* item, const std::vector<double>& weight, bool logarithmic, double number,
           Order order, uint32_t seed)
       : mantissa(size(count)), exponent(size(count)) {
     DenominatorWeightsProblem problem{};
@@ -107,7 +106,8 @@ struct Weights {
     problem.item = item;
     problem.weight = weight.data();
     problem.logarithmic = logarithmic ? 1 : 0;
-    problem.factor = factor;
+    problem.largest = logarithmic ? number : 0;
+    problem.factor = logarithmic ? 0 : number;
     problem.mantissa = mantissa.data();
     problem.exponent = exponent.data();
     launch("denominator_weights_float32", 2, 32, reduction_bytes, &problem, order, seed);
@@ -122,21 +122,15 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
     out.status.assign(size(in.batch), status_no_path);
     return out;
   }
-  const DenominatorSlices incoming(layout.arrivals, layout.incoming_begin, layout.incoming_node, layout.incoming_arc);
-  const DenominatorSlices outgoing(layout.slots, layout.outgoing_begin, layout.outgoing_arrival, layout.outgoing_arc);
+  const DenominatorTables tables(layout);
+  const DenominatorSlices &incoming = tables.incoming, &outgoing = tables.outgoing;
   const auto count = [](const DenominatorSlices& arcs) { return static_cast<int64_t>(arcs.arc.size()); };
-  const Weights into(count(incoming), incoming.arc.data(), in.weights, true, 0, order, seed);
-  const Weights out_of(count(outgoing), outgoing.arc.data(), in.weights, true, 0, order, seed);
-  const Weights finals(in.num_finals(), nullptr, in.final_weights, true, 0, order, seed);
-  std::vector<int32_t> node_state(size(layout.nodes()), -1), arrival_column(size(layout.arrivals));
-  for (int64_t s = 0; s < layout.slots; s++) node_state[size(layout.slot_node[s])] = layout.slot_state[s];
-  for (int64_t k = 0; k < columns; k++)
-    for (int32_t m = layout.column_begin[k]; m < layout.column_begin[k + 1]; m++)
-      arrival_column[size(m)] = static_cast<int32_t>(k);
-  const Weights leak(layout.nodes(), node_state.data(), in.distribution, false, in.leak, order, seed);
-  Grouping final_of_slot;
-  final_of_slot.build(layout.slots, layout.finals, [&](int64_t f) { return int64_t{layout.final_slot[f]}; });
-  const Index32 final_begin(final_of_slot.begin.begin(), final_of_slot.begin.end());
+  const auto largest_of = [](const std::vector<double>& all) { return *std::max_element(all.begin(), all.end()); };
+  const double largest = largest_of(in.weights), largest_final = largest_of(in.final_weights);
+  const Weights into(count(incoming), incoming.arc.data(), in.weights, true, largest, order, seed);
+  const Weights out_of(count(outgoing), outgoing.arc.data(), in.weights, true, largest, order, seed);
+  const Weights finals(in.num_finals(), nullptr, in.final_weights, true, largest_final, order, seed);
+  const Weights leak(layout.nodes(), tables.node_state.data(), in.distribution, false, in.leak, order, seed);
 
   std::vector<int64_t> labels(layout.column_label, layout.column_label + columns);
   std::vector<float> emission(size(rows * columns));
@@ -185,7 +179,7 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   sweep.slots = layout.slots;
   sweep.start_node = layout.slot_node[layout.start_slot];
   sweep.column_begin = layout.column_begin;
-  sweep.arrival_column = arrival_column.data();
+  sweep.arrival_column = tables.arrival_column.data();
   sweep.arrival_slot = layout.arrival_slot;
   sweep.slot_node = layout.slot_node;
   sweep.aggregate_begin = layout.aggregate_begin;
@@ -204,10 +198,12 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   sweep.outgoing_exponent = out_of.exponent.data();
   sweep.finals = layout.finals;
   sweep.final_slot = layout.final_slot;
-  sweep.final_begin = final_begin.data();
-  sweep.final_order = final_of_slot.order.data();
+  sweep.final_begin = tables.final_begin.data();
+  sweep.final_order = tables.final_order.data();
   sweep.final_mantissa = finals.mantissa.data();
   sweep.final_exponent = finals.exponent.data();
+  sweep.largest_weight = largest;
+  sweep.largest_final_weight = largest_final;
   sweep.leak_mantissa = in.leak > 0 ? leak.mantissa.data() : nullptr;
   sweep.leak_exponent = leak.exponent.data();
   sweep.segment = in.segment;

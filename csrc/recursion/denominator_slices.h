@@ -1,5 +1,4 @@
-// Arcs of a denominator's layout in slices of 32 rows, as csrc/cuda/denominator.h reads them: rows by falling length,
-// entry j of the row in lane l of a slice at begin[slice] + 32 j + l.
+// What csrc/cuda/denominator.h reads of a denominator's layout, beside the layout itself.
 #pragma once
 
 #include <algorithm>
@@ -7,10 +6,11 @@
 #include <numeric>
 #include <vector>
 
-#include "graph.h"
+#include "denominator_layout.h"
 
 namespace seqtrain {
 
+// Arcs in slices of 32 rows, the longest first; entry j of the row in lane l of a slice at begin[slice] + 32 j + l.
 struct DenominatorSlices {
   static constexpr int64_t lanes = 32;
 
@@ -38,6 +38,30 @@ struct DenominatorSlices {
         arc[at(place)] = entry_arc[entry];
       }
     }
+  }
+};
+
+struct DenominatorTables {
+  DenominatorSlices incoming;  // rows are arrivals
+  DenominatorSlices outgoing;  // rows are slots
+  Index32 arrival_column;      // (arrivals,)
+  Index32 node_state;          // (nodes,) the state whose value a node has; -1: one of several arrivals of a state
+  Index32 final_begin;         // (slots + 1,) final entries of each slot
+  Index32 final_order;         // final entries by slot
+
+  explicit DenominatorTables(const DenominatorLayout& layout)
+      : incoming(layout.arrivals, layout.incoming_begin, layout.incoming_node, layout.incoming_arc),
+        outgoing(layout.slots, layout.outgoing_begin, layout.outgoing_arrival, layout.outgoing_arc),
+        arrival_column(at(layout.arrivals)),
+        node_state(at(layout.nodes()), -1) {
+    for (int64_t k = 0; k < layout.columns; k++)
+      for (int32_t m = layout.column_begin[k]; m < layout.column_begin[k + 1]; m++)
+        arrival_column[at(m)] = static_cast<int32_t>(k);
+    for (int64_t s = 0; s < layout.slots; s++) node_state[at(layout.slot_node[s])] = layout.slot_state[s];
+    Grouping by_slot;
+    by_slot.build(layout.slots, layout.finals, [&](int64_t f) { return int64_t{layout.final_slot[f]}; });
+    final_begin.assign(by_slot.begin.begin(), by_slot.begin.end());
+    final_order.assign(by_slot.order.begin(), by_slot.order.end());
   }
 };
 

@@ -16,7 +16,7 @@ import torch
 
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
-from seqtrain.ops.automata import SCHEMA, Automata, infeasible_items, summarize
+from seqtrain.ops.automata import SCHEMA, Automata, Summary, summarize
 from seqtrain.ops.full_sum import (
     _scores_backward,
     _scores_backward_fake,
@@ -27,11 +27,12 @@ from seqtrain.ops.full_sum import (
     gradients,
     save_for_gradients,
 )
+from seqtrain.ops.full_sum import feasible as feasible_paths
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["denominator", "lay_out"]
+__all__ = ["denominator", "feasible", "lay_out"]
 
 
 def lay_out(automata: Automata) -> torch.Tensor:
@@ -39,6 +40,23 @@ def lay_out(automata: Automata) -> torch.Tensor:
     arrays = automata.for_kernels()
     block = KERNELS.lay_out_denominator(arrays.argument())
     return torch.frombuffer(bytearray(block), dtype=torch.int32)
+
+
+def feasible(
+    automata: Automata,
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    lengths: torch.Tensor,
+    leak: float,
+    on_infeasible: str,
+) -> tuple[torch.Tensor, Summary]:
+    """`seqtrain.ops.full_sum.feasible`; what leaks may end a path anywhere, after any number of frames."""
+    if leak == 0:
+        return feasible_paths(automata, scores, offsets, lengths, on_infeasible)
+    arguments.check_lengths(lengths, scores, offsets)
+    automata.check_weights()
+    check_labels(automata, scores.shape[-1])
+    return torch.zeros_like(lengths), summarize(automata)
 
 
 def _forward(
@@ -68,13 +86,7 @@ def _forward(
     ).for_kernels()
     lengths = arguments.int64(lengths)
     batch = arguments.batch_size(scores, offsets)
-    arguments.check_lengths(lengths, scores, offsets)
-    automata.check_weights()
-    check_labels(automata, scores.shape[-1])
-    summary = summarize(automata)
-    # What leaks may end a path anywhere: how many frames an automaton accepts says nothing then.
-    status, items = infeasible_items(summary, lengths) if leak == 0 else (torch.zeros_like(lengths), [])
-    arguments.raise_infeasible(items, on_infeasible)
+    status, summary = feasible(automata, scores, offsets, lengths, leak, on_infeasible)
 
     width = int(summary.labels.max())
     dtype = arguments.arithmetic_dtype(scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,12 +13,13 @@ from seqtrain.fsa import Fsa
 from seqtrain.losses.ctc_soft_alignment import ctc_soft_alignment
 from seqtrain.scores import Packed
 from tests.cuda.emulation import on_emulated_cuda
-from tests.ops.examples import offsets_of, packed_rows, random_ctc_batch, random_topology
+from tests.ops.examples import ergodic, offsets_of, packed_rows, random_ctc_batch, random_topology
 from tests.ops.gradient import scores_gradient
 
 _TARGETS = random_ctc_batch(5, batch=3, frames=20, labels=8, targets=4)
 _HMM = random_topology("hmm", 7)
 _ONE = Fsa([[0, 0, v] for v in range(8)], torch.linspace(-1, 1, 8))
+_PHONES = ergodic(np.random.default_rng(9), 16, 8, 8)
 
 
 def _ctc(**options: object) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -38,6 +40,14 @@ CRITERIA: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         Packed(packed_rows(x, _HMM.lengths), offsets_of(_HMM.lengths)), *_HMM[1:], _ONE,
         smoothing=0.2, smoothing_kind="ce",
     ),
+    "MMILoss": lambda x: st.losses.MMILoss(_PHONES, acoustic_scale=0.5, boost=0.1, reduction="frames")(x, *_HMM[1:]),
+    "LFMMILoss": lambda x: st.losses.LFMMILoss(_PHONES, leak=0.1, smoothing=0.3)(x, *_HMM[1:]),
+    "LFMMILoss of targets": lambda x: st.losses.LFMMILoss(
+        _PHONES, topology=st.fsa.ctc, den_scale=0.8, reduction="sum"
+    )(x, torch.full((3,), 20), targets=_TARGETS.targets, target_lengths=_TARGETS.target_lengths),
+    "LFMMILoss of packed scores": lambda x: st.losses.LFMMILoss(_PHONES, leak=0.1)(
+        Packed(packed_rows(x, _HMM.lengths), offsets_of(_HMM.lengths)), *_HMM[1:]
+    ),
 }  # fmt: skip
 
 
@@ -50,6 +60,13 @@ def test_value_and_gradient(name: str) -> None:
     assert cuda.launched
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in CRITERIA if "MMI" in name])
+def test_denominators_take_their_own_kernels(name: str) -> None:
+    with on_emulated_cuda() as cuda:
+        CRITERIA[name](torch.zeros(3, 20, 8))
+    assert b"denominator_sweep_float32" in {kernel for kernel, *_ in cuda.launched}
 
 
 def test_a_soft_alignment() -> None:

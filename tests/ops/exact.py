@@ -83,6 +83,34 @@ def assert_full_sum_exact(scores: torch.Tensor, lengths: torch.Tensor, fsa: FsaB
     close(finals_gradient, to_finals, absolute=2 * absolute, relative=relative)
 
 
+def assert_leaky_exact(
+    scores: torch.Tensor, lengths: torch.Tensor, fsa: Fsa, distribution: np.ndarray
+) -> None:
+    """Value and gradients of a sum that leaks."""
+    leaf = scores.detach().clone().requires_grad_()
+    graph, weights, final_weights = trainable(fsa)
+    assert isinstance(graph, Fsa)
+    value = st.leaky_full_sum(
+        leaf, lengths, graph, leak=0.1, distribution=torch.from_numpy(distribution), on_infeasible="inf"
+    )
+    found = torch.autograd.grad(value.sum(), (leaf, weights, final_weights))
+    to_weights, to_finals = np.zeros(len(weights)), np.zeros(len(final_weights))
+    absolute, relative = tolerance(scores.dtype)
+    single, _ = tolerance(value.dtype)
+    for b, length in enumerate(lengths.tolist()):
+        expected = reference.leaky_full_sum_gradients(
+            frames_of(scores, b, length), fsa, leak=0.1, distribution=distribution
+        )
+        close(value[b], expected.score, absolute=single, relative=single)
+        close(found[0][b, :length], expected.scores, absolute=2 * absolute, relative=relative)
+        assert not found[0][b, length:].any()
+        to_weights += expected.weights
+        to_finals += expected.final_weights
+    single, relative = tolerance(weights.dtype if scores.dtype == torch.float64 else value.dtype)
+    close(found[1], to_weights, absolute=10 * single, relative=relative)
+    close(found[2], to_finals, absolute=10 * single, relative=relative)
+
+
 def assert_best_path_exact(scores: torch.Tensor, lengths: torch.Tensor, fsa: FsaBatch | Fsa) -> None:
     """Score, labels, states and arcs are the reference's bit for bit."""
     found = st.best_path(scores, lengths, fsa, on_infeasible="inf")

@@ -72,6 +72,23 @@ def random_fsa(
     )
 
 
+def ergodic(
+    random: np.random.Generator, states: int, out_degree: int, labels: int, *, all_final: bool = True
+) -> Fsa:
+    """Labels on states, loops everywhere, as of a phone language model."""
+    source = np.repeat(np.arange(states), out_degree)
+    destination = random.integers(0, states, size=source.size)
+    destination[::out_degree] = np.arange(states)
+    label = random.integers(0, labels, size=states)[destination]
+    final = np.arange(states) if all_final else np.array([states - 1])
+    return Fsa(
+        np.column_stack((source, destination, label)),
+        torch.from_numpy(np.log(random.dirichlet(np.ones(out_degree), size=states)).ravel()).float(),
+        num_states=states,
+        final=(final, np.zeros(final.size)),
+    )
+
+
 def random_batch(
     seed: int,
     *,

@@ -13,54 +13,10 @@ from seqtrain import reference
 from seqtrain.errors import ArgumentError, DerivativeError, DtypeError, FsaError, InfeasibleError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch, stationary_distribution
 from tests.fsa.strategies import automata, quick, score_tables
-from tests.ops.exact import assert_full_sum_exact, close, frames_of, tolerance, trainable
-from tests.ops.examples import DTYPES, offsets_of, packed_rows, random_fsa, random_scores
+from tests.ops.exact import assert_full_sum_exact, assert_leaky_exact, close, frames_of, tolerance, trainable
+from tests.ops.examples import DTYPES, ergodic, offsets_of, packed_rows, random_fsa, random_scores
 from tests.ops.gradient import gradient, scores_gradient
 from tests.ops.test_determinism import threads
-
-
-def ergodic(
-    random: np.random.Generator, states: int, out_degree: int, labels: int, *, all_final: bool = True
-) -> Fsa:
-    """Labels on states, loops everywhere, as of a phone language model."""
-    source = np.repeat(np.arange(states), out_degree)
-    destination = random.integers(0, states, size=source.size)
-    destination[::out_degree] = np.arange(states)
-    label = random.integers(0, labels, size=states)[destination]
-    final = np.arange(states) if all_final else np.array([states - 1])
-    return Fsa(
-        np.column_stack((source, destination, label)),
-        torch.from_numpy(np.log(random.dirichlet(np.ones(out_degree), size=states)).ravel()).float(),
-        num_states=states,
-        final=(final, np.zeros(final.size)),
-    )
-
-
-def assert_leaky_exact(
-    scores: torch.Tensor, lengths: torch.Tensor, fsa: Fsa, distribution: np.ndarray
-) -> None:
-    leaf = scores.detach().clone().requires_grad_()
-    graph, weights, final_weights = trainable(fsa)
-    assert isinstance(graph, Fsa)
-    value = st.leaky_full_sum(
-        leaf, lengths, graph, leak=0.1, distribution=torch.from_numpy(distribution), on_infeasible="inf"
-    )
-    found = torch.autograd.grad(value.sum(), (leaf, weights, final_weights))
-    to_weights, to_finals = np.zeros(len(weights)), np.zeros(len(final_weights))
-    absolute, relative = tolerance(scores.dtype)
-    single, _ = tolerance(value.dtype)
-    for b, length in enumerate(lengths.tolist()):
-        expected = reference.leaky_full_sum_gradients(
-            frames_of(scores, b, length), fsa, leak=0.1, distribution=distribution
-        )
-        close(value[b], expected.score, absolute=single, relative=single)
-        close(found[0][b, :length], expected.scores, absolute=2 * absolute, relative=relative)
-        assert not found[0][b, length:].any()
-        to_weights += expected.weights
-        to_finals += expected.final_weights
-    single, relative = tolerance(weights.dtype if scores.dtype == torch.float64 else value.dtype)
-    close(found[1], to_weights, absolute=10 * single, relative=relative)
-    close(found[2], to_finals, absolute=10 * single, relative=relative)
 
 
 @quick

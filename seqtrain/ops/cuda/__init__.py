@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from seqtrain.errors import CudaError
-from seqtrain.ops.cuda import best_path, ctc, full_sum
+from seqtrain.ops.cuda import best_path, ctc, denominator, full_sum
 from seqtrain.ops.cuda.runtime import Runtime, runtime
 from seqtrain.ops.library import LIBRARY
 
@@ -22,6 +22,10 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "ctc_loss": ctc.forward,
     "ctc_loss_backward": ctc.backward,
     "ctc_loss_backward_into": ctc.backward_into,
+    "denominator": denominator.forward,
+    "denominator_scores_backward": full_sum.scores_backward,
+    "denominator_scores_backward_into": full_sum.scores_backward_into,
+    "denominator_weights_backward": full_sum.weights_backward,
     "full_sum": full_sum.forward,
     "full_sum_gradient": full_sum.gradient,
     "full_sum_scores_backward": full_sum.scores_backward,

@@ -1,0 +1,92 @@
+"""A shared denominator's layout on a device, copied once and kept there as long as the layout lives in host memory."""
+
+from __future__ import annotations
+
+import weakref
+from typing import NamedTuple
+
+import torch
+
+from seqtrain.ops.cuda.runtime import Argument, Runtime
+from seqtrain.ops.kernels import KERNELS
+
+__all__ = ["DeviceLayout", "lay_out_once"]
+
+
+class DeviceLayout(NamedTuple):
+    """What `csrc/cuda/denominator.h` reads of one automaton, beside its weights.
+
+    Attributes:
+        fields: of the kernel's problem, by their names.
+        width: numbers of a frame of the recursion.
+        has_path: whether any path leads from the start to a final state.
+        columns: (1, K) int64 label of each column.
+        incoming_arc, outgoing_arc, node_state: int32, whose weight stands at each place; -1 at padding.
+        place_of_arc: (A,) int64, where an arc stands among the incoming ones; -1 where it's on no path.
+        arcs, finals: int64 in host memory, those that are on a path.
+    """
+
+    fields: dict[str, Argument]
+    width: int
+    has_path: bool
+    columns: torch.Tensor
+    incoming_arc: torch.Tensor
+    outgoing_arc: torch.Tensor
+    node_state: torch.Tensor
+    place_of_arc: torch.Tensor
+    arcs: torch.Tensor
+    finals: torch.Tensor
+
+
+# By the layout in host memory. Who calls returns only when the device is done, so that nothing is freed in use.
+_KEPT: dict[tuple[int, torch.device], tuple[weakref.ref[torch.Tensor], DeviceLayout]] = {}
+
+_ONLY_HERE = frozenset({"column_label", "incoming_arc", "outgoing_arc", "node_state"})
+
+
+def lay_out_once(on: Runtime, layout: torch.Tensor, num_arcs: int) -> DeviceLayout:
+    """Of what `seqtrain.ops.denominator.lay_out` made of an automaton of `num_arcs` arcs; nobody may write to it."""
+    key = (id(layout), on.device)
+    kept = _KEPT.get(key)
+    if kept is not None and kept[0]() is layout:
+        return kept[1]
+    found = _lay_out(on, layout, num_arcs)
+
+    def forget(gone: weakref.ref[torch.Tensor]) -> None:
+        now = _KEPT.get(key)
+        if now is not None and now[0] is gone:
+            del _KEPT[key]
+
+    _KEPT[key] = (weakref.ref(layout, forget), found)
+    return found
+
+
+def _lay_out(on: Runtime, layout: torch.Tensor, num_arcs: int) -> DeviceLayout:
+    content, arrays, counts = KERNELS.lay_out_denominator_for_device(layout.data_ptr())
+    # One byte more: torch takes no empty memory.
+    host = torch.frombuffer(bytearray(content + b"\0"), dtype=torch.uint8)
+    block = host.to(on.device)
+
+    def integers(memory: torch.Tensor, name: str) -> torch.Tensor:
+        place, items = arrays[name]
+        return memory[place : place + 4 * items].view(torch.int32)
+
+    here = integers(host, "incoming_arc").to(torch.int64)
+    places = (here >= 0).nonzero().flatten()
+    place_of_arc = torch.full((num_arcs,), -1, dtype=torch.int64)
+    place_of_arc[here[places]] = places
+    fields: dict[str, Argument] = {
+        name: block[place:] for name, (place, _) in arrays.items() if name not in _ONLY_HERE
+    }
+    return DeviceLayout(
+        fields={**fields, **counts, "arc_places": here.shape[0]},
+        width=counts["arrivals"] + counts["aggregates"] + 1,
+        has_path=counts["start_node"] >= 0,
+        columns=integers(block, "column_label").to(torch.int64)[None],
+        incoming_arc=integers(block, "incoming_arc"),
+        outgoing_arc=integers(block, "outgoing_arc"),
+        node_state=integers(block, "node_state"),
+        place_of_arc=place_of_arc.to(on.device),
+        arcs=(place_of_arc >= 0).nonzero().flatten(),
+        finals=(integers(host, "final_slot") >= 0).nonzero().flatten(),
+    )
