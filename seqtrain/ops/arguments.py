@@ -131,8 +131,8 @@ def check_status(
         "no path has exactly that many frames, or every one has probability zero (a score or weight of -inf, or "
         "4e7 below its frame's best)"
     )
-    no_path = (status == NO_PATH).nonzero().flatten()
-    raise_infeasible(((int(b), int(lengths[b]), None, reason) for b in no_path), policy)
+    no_path = (status == NO_PATH).nonzero().flatten().tolist()
+    raise_infeasible(((b, int(lengths[b]), None, reason) for b in no_path), policy)
     values.masked_fill_(status < 0, 0.0 if policy == "mask" else infinite)
 
 
