@@ -17,19 +17,11 @@ import torch
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata, Summary, summarize
-from seqtrain.ops.full_sum import (
-    _scores_backward,
-    _scores_backward_fake,
-    _scores_backward_into,
-    _weights_backward,
-    _weights_backward_fake,
-    check_labels,
-    gradients,
-    save_for_gradients,
-)
+from seqtrain.ops.full_sum import check_labels, gradients, save_for_gradients
 from seqtrain.ops.full_sum import feasible as feasible_paths
 from seqtrain.ops.kernels import KERNELS
-from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.ops.library import LIBRARY, register
+from seqtrain.ops.occupancies import register_gradients
 from seqtrain.torch_versions import register_autograd
 
 __all__ = ["denominator", "feasible", "lay_out"]
@@ -172,31 +164,9 @@ _NAME = register(
     cpu=_forward,
     fake=_forward_fake,
 )
-_COMMON = (
-    "Tensor grad_value, Tensor anchor, Tensor weights, Tensor? offsets, Tensor lengths, Tensor occupancies, "
-    "Tensor column_labels, Tensor status"
+register_gradients(
+    "denominator", "a leaky sum has no second derivative: only full_sum, without a leak, has one"
 )
-_SCORES_BACKWARD = register(
-    f"denominator_scores_backward({_COMMON}, SymInt[] size, SymInt[] stride) -> Tensor",
-    cpu=_scores_backward,
-    fake=_scores_backward_fake,
-)
-register(
-    f"denominator_scores_backward_into({_COMMON}, Tensor(a!) gradient) -> ()",
-    cpu=_scores_backward_into,
-    fake=lambda *_: None,
-)
-_WEIGHTS_BACKWARD = register(
-    "denominator_weights_backward(Tensor grad_value, Tensor anchor, Tensor weights, Tensor occupancies, "
-    "Tensor item_offsets, Tensor status) -> Tensor",
-    cpu=_weights_backward,
-    fake=_weights_backward_fake,
-)
-for _name in (_SCORES_BACKWARD, _WEIGHTS_BACKWARD):
-    refuse_derivative(
-        _name,
-        "a leaky sum has no second derivative: only full_sum, without a leak, has one",
-    )
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:

@@ -20,10 +20,11 @@ from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata, Summary, infeasible_items, summarize
 from seqtrain.ops.kernels import KERNELS
-from seqtrain.ops.library import LIBRARY, refuse_derivative, register
+from seqtrain.ops.library import LIBRARY, register
+from seqtrain.ops.occupancies import register_gradients
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["check_labels", "feasible", "full_sum", "gradients", "save_for_gradients"]
+__all__ = ["check_labels", "feasible", "forward", "full_sum", "gradients", "save_for_gradients"]
 
 
 def check_labels(automata: Automata, num_labels: int) -> None:
@@ -62,7 +63,7 @@ def feasible(
     return status, summary
 
 
-def _forward(
+def forward(
     scores: torch.Tensor,
     offsets: torch.Tensor | None,
     lengths: torch.Tensor,
@@ -81,6 +82,7 @@ def _forward(
     on_infeasible: str,
     count_handle: int,
 ) -> tuple[torch.Tensor, ...]:
+    """`seqtrain::full_sum` on the CPU."""
     automata = Automata(
         arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
     ).for_kernels()
@@ -162,138 +164,15 @@ def _forward_fake(
     )
 
 
-def _scores_backward_into(
-    grad_value: torch.Tensor,
-    anchor: torch.Tensor,
-    weights: torch.Tensor,
-    offsets: torch.Tensor | None,
-    lengths: torch.Tensor,
-    occupancies: torch.Tensor,
-    column_labels: torch.Tensor,
-    status: torch.Tensor,
-    gradient: torch.Tensor,
-) -> None:
-    lengths = arguments.int64(lengths)
-    batch = arguments.batch_size(gradient, offsets)
-    if batch == 0:
-        return
-    weight = grad_value.to(torch.float64).contiguous()
-    double = occupancies.dtype == torch.float64
-    kernel = KERNELS.scatter_occupancies_float64 if double else KERNELS.scatter_occupancies_float32
-    kernel(
-        arguments.tensor_argument(gradient, offsets),
-        batch,
-        gradient.shape[-1],
-        0 if offsets is not None else gradient.shape[1],
-        column_labels.shape[1],
-        lengths.data_ptr(),
-        occupancies.data_ptr(),
-        column_labels.data_ptr(),
-        column_labels.shape[0] == 1,
-        weight.data_ptr(),
-        status.data_ptr(),
-        torch.get_num_threads(),
-    )
-
-
-def _scores_backward(
-    grad_value: torch.Tensor,
-    anchor: torch.Tensor,
-    weights: torch.Tensor,
-    offsets: torch.Tensor | None,
-    lengths: torch.Tensor,
-    occupancies: torch.Tensor,
-    column_labels: torch.Tensor,
-    status: torch.Tensor,
-    size: list[int],
-    stride: list[int],
-) -> torch.Tensor:
-    gradient = arguments.new_output(size, anchor.dtype, stride=stride)
-    _scores_backward_into(
-        grad_value, anchor, weights, offsets, lengths, occupancies, column_labels, status, gradient
-    )
-    return gradient
-
-
-def _scores_backward_fake(
-    grad_value: torch.Tensor,
-    anchor: torch.Tensor,
-    weights: torch.Tensor,
-    offsets: torch.Tensor | None,
-    lengths: torch.Tensor,
-    occupancies: torch.Tensor,
-    column_labels: torch.Tensor,
-    status: torch.Tensor,
-    size: list[int],
-    stride: list[int],
-) -> torch.Tensor:
-    return anchor.new_empty_strided(size, stride)
-
-
-def _weights_backward(
-    grad_value: torch.Tensor,
-    anchor: torch.Tensor,
-    weights: torch.Tensor,
-    occupancies: torch.Tensor,
-    item_offsets: torch.Tensor,
-    status: torch.Tensor,
-) -> torch.Tensor:
-    """Σ over the utterances that use an item (an arc, a final state) of gradient · occupancy, in a fixed order.
-
-    Computed where the occupancies are; the result is where the weights are.
-    """
-    alive = torch.where(status == 0, grad_value.to(torch.float64), 0.0)
-    if occupancies.dim() == 1:
-        counts = (item_offsets[1:] - item_offsets[:-1]).to(alive.device)
-        per_item = alive.repeat_interleave(counts, output_size=occupancies.shape[0])
-        return (per_item * occupancies).to(weights)
-    total = torch.zeros_like(occupancies[0]) if occupancies.shape[0] else occupancies.sum(0)
-    for b in range(occupancies.shape[0]):
-        total.add_(occupancies[b] * alive[b])
-    return total.to(weights)
-
-
-def _weights_backward_fake(
-    grad_value: torch.Tensor,
-    anchor: torch.Tensor,
-    weights: torch.Tensor,
-    occupancies: torch.Tensor,
-    item_offsets: torch.Tensor,
-    status: torch.Tensor,
-) -> torch.Tensor:
-    return torch.empty_like(weights)
-
-
 _NAME = register(
     f"full_sum(Tensor scores, Tensor? offsets, Tensor lengths, {SCHEMA}, Tensor? anchor, Tensor? gradient_out, "
     "bool with_scores_gradient, bool with_weights_gradient, str on_infeasible, int count_handle) "
     "-> (Tensor value, Tensor occupancies, "
     "Tensor column_labels, Tensor arc_occupancies, Tensor final_occupancies, Tensor status)",
-    cpu=_forward,
+    cpu=forward,
     fake=_forward_fake,
 )
-_COMMON = (
-    "Tensor grad_value, Tensor anchor, Tensor weights, Tensor? offsets, Tensor lengths, Tensor occupancies, "
-    "Tensor column_labels, Tensor status"
-)
-_SCORES_BACKWARD = register(
-    f"full_sum_scores_backward({_COMMON}, SymInt[] size, SymInt[] stride) -> Tensor",
-    cpu=_scores_backward,
-    fake=_scores_backward_fake,
-)
-register(
-    f"full_sum_scores_backward_into({_COMMON}, Tensor(a!) gradient) -> ()",
-    cpu=_scores_backward_into,
-    fake=lambda *_: None,
-)
-_WEIGHTS_BACKWARD = register(
-    "full_sum_weights_backward(Tensor grad_value, Tensor anchor, Tensor weights, Tensor occupancies, "
-    "Tensor item_offsets, Tensor status) -> Tensor",
-    cpu=_weights_backward,
-    fake=_weights_backward_fake,
-)
-for _name in (_SCORES_BACKWARD, _WEIGHTS_BACKWARD):
-    refuse_derivative(_name, "full_sum has no second derivative without its scores: pass them as `anchor`")
+register_gradients("full_sum", "full_sum has no second derivative without its scores: pass them as `anchor`")
 
 # Positions of the inputs that have a gradient.
 _SCORES, _WEIGHTS, _FINAL_WEIGHTS = 0, 4, 7

@@ -16,9 +16,9 @@ import torch
 from seqtrain.errors import DerivativeError
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA
-from seqtrain.ops.full_sum import _scores_backward, _weights_backward
 from seqtrain.ops.full_sum_tangents import full_sum_tangents
 from seqtrain.ops.library import LIBRARY, register
+from seqtrain.ops.occupancies import scores_backward, weights_backward
 from seqtrain.torch_versions import register_autograd
 
 __all__ = ["full_sum_gradient", "second_derivative"]
@@ -48,14 +48,14 @@ def _forward(
     stride: list[int],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     dense = (
-        _scores_backward(
+        scores_backward(
             grad_value, scores, weights, offsets, lengths, occupancies, column_labels, status, size, stride
         )
         if with_scores
         else scores.new_empty((0,))
     )
     to_weights, to_finals = (
-        _weights_backward(grad_value, scores, items, found, item_offsets, status)
+        weights_backward(grad_value, scores, items, found, item_offsets, status)
         if with_weights
         else items.new_empty((0,))
         for items, found, item_offsets in (

@@ -15,10 +15,10 @@ import torch
 
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata, summarize
-from seqtrain.ops.full_sum import _scores_backward as scatter
-from seqtrain.ops.full_sum import _weights_backward as weighted_sum
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import refuse_derivative, register
+from seqtrain.ops.occupancies import scores_backward as scatter
+from seqtrain.ops.occupancies import weights_backward as weighted_sum
 
 __all__ = ["full_sum_tangents"]
 

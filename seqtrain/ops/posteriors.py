@@ -13,10 +13,10 @@ import torch
 from seqtrain.errors import DerivativeError
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA
-from seqtrain.ops.full_sum import _forward as full_sum_forward
-from seqtrain.ops.full_sum import _scores_backward as scatter
+from seqtrain.ops.full_sum import forward as full_sum_forward
 from seqtrain.ops.full_sum_gradient import second_derivative
 from seqtrain.ops.library import LIBRARY, register
+from seqtrain.ops.occupancies import scores_backward as scatter
 from seqtrain.torch_versions import register_autograd
 
 __all__ = ["posteriors"]

@@ -19,7 +19,7 @@ from seqtrain.ops.cuda import denominator_layout
 from seqtrain.scores import Packed
 from tests.cuda.emulation import ORDERS, EmulatedCuda, on_emulated_cuda
 from tests.fsa.strategies import quick
-from tests.ops.exact import assert_full_sum_exact, assert_leaky_exact, trainable
+from tests.ops.exact import assert_full_sum_exact, assert_leaky_exact, assert_posteriors_exact, trainable
 from tests.ops.examples import DTYPES, ergodic, offsets_of, packed_rows, random_fsa, random_scores
 from tests.ops.gradient import gradient, scores_gradient
 
@@ -244,6 +244,14 @@ def test_compact_posteriors() -> None:
         torch.testing.assert_close(
             found.occupancies[b, :length], expected.occupancies[b, :length], rtol=1e-5, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_posteriors(dtype: torch.dtype) -> None:
+    scores, lengths, fsa = example(20, dtype=dtype)
+    with on_emulated_cuda("shuffled") as cuda:
+        assert_posteriors_exact(scores, lengths, fsa)
+    assert sweeps(cuda) == 2
 
 
 def test_second_derivatives_are_refused() -> None:

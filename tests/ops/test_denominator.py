@@ -10,7 +10,15 @@ from hypothesis import strategies as hs
 
 import seqtrain as st
 from seqtrain import reference
-from seqtrain.errors import ArgumentError, DerivativeError, DtypeError, FsaError, InfeasibleError, ShapeError
+from seqtrain.errors import (
+    ArgumentError,
+    DerivativeError,
+    DeviceError,
+    DtypeError,
+    FsaError,
+    InfeasibleError,
+    ShapeError,
+)
 from seqtrain.fsa import Fsa, FsaBatch, stationary_distribution
 from tests.fsa.strategies import automata, quick, score_tables
 from tests.ops.exact import assert_full_sum_exact, assert_leaky_exact, close, frames_of, tolerance, trainable
@@ -298,5 +306,9 @@ def test_arguments_of_the_leaky_sum() -> None:
         ShapeError, match=r"distribution must have shape \(1,\), one value a state, got \(2,\)"
     ):
         st.leaky_full_sum(scores, lengths, fsa, distribution=torch.ones(2))
+    with pytest.raises(
+        DeviceError, match=r"distribution is on meta, the scores on cpu: pass distribution\.cpu\(\)"
+    ):
+        st.leaky_full_sum(scores, lengths, fsa, distribution=torch.ones(1, device="meta"))
     with pytest.raises(ArgumentError, match=r"distribution\[0\] = nan"):
         st.leaky_full_sum(scores, lengths, fsa, distribution=torch.tensor([torch.nan]))

@@ -104,7 +104,7 @@ def _store(on: Runtime, batch: int, longest: int, width: int, real: torch.dtype)
             exponent: torch.empty(shape, dtype=torch.int32, device=on.device),
         }
 
-    segment = store_frames(longest, 2 * batch * width * (real.itemsize + 4))
+    segment = store_frames(longest, 2 * batch * width * (torch.finfo(real).bits // 8 + 4))
     segments = -(-max(1, (longest + 1) // 2) // segment)
     return {
         "segment": segment,
@@ -167,7 +167,7 @@ def forward(
         pass_over = Rows(on, scores, offsets, lengths, table.columns, shared_columns=True, normalize=False)
         emissions = pass_over.emissions(scores, status, None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
-        state_bytes = _ARRAYS * (table.width + _PADDING) * (real.itemsize + 4)
+        state_bytes = _ARRAYS * (table.width + _PADDING) * (torch.finfo(real).bits // 8 + 4)
         workspace = on.workspace(2 * batch, state_bytes)
         # Either direction adds up arcs of its own half of the frames.
         halves = torch.zeros(

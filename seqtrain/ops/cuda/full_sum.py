@@ -17,8 +17,8 @@ from seqtrain.ops.automata import Automata
 from seqtrain.ops.cuda.layout import lay_out
 from seqtrain.ops.cuda.rows import Rows
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
-from seqtrain.ops.full_sum import _weights_backward as weighted_sum
 from seqtrain.ops.full_sum import feasible
+from seqtrain.ops.occupancies import weights_backward as weighted_sum
 
 __all__ = [
     "forward",
