@@ -19,6 +19,7 @@ from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata
 from seqtrain.ops.kernels import KERNELS
+from seqtrain.ops.lattices import check_order
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
 from seqtrain.torch_versions import register_autograd
 
@@ -44,33 +45,19 @@ def _raise_fault(
     automata: Automata, risks: torch.Tensor, final_risks: torch.Tensor, b: int, fault: int
 ) -> None:
     """Says what is wrong with the arc or final state that the kernel found."""
+    first, end = automata.arc_offsets[b : b + 2].tolist()
+    first_final, end_final = automata.final_offsets[b : b + 2].tolist()
+    final_states = automata.final_states[first_final:end_final]
+    where = check_order(b, automata.arcs[first:end], final_states, int(automata.num_states[b]), fault)
     if fault > 0:
         arc = fault - 1
-        flat = int(automata.arc_offsets[b]) + arc
-        source, destination = automata.arcs[flat, :2].tolist()
-        states = int(automata.num_states[b])
-        name = f"arc {arc} ({source} → {destination}) of lattice {b}"
-        before = int(automata.arcs[flat - 1, 0]) if arc else 0
-        if source < before or not 0 <= source < destination < states:
-            raise FsaError(
-                f"{name} breaks the order of a lattice of {states} states: arcs must be sorted by source (the one "
-                f"before leaves state {before}) and lead to a higher state",
-                sequence=b, arc=arc, state=source,
-            )  # fmt: skip
-        _check_weight(float(automata.weights[flat]), f"the weight of {name}", b, arc, None)
-        argument, value = "risks", float(risks[flat])
-        where = name
+        _check_weight(float(automata.weights[first + arc]), f"the weight of {where}", b, arc, None)
+        argument, value = "risks", float(risks[first + arc])
     else:
-        item = -1 - fault
-        flat = int(automata.final_offsets[b]) + item
-        state = int(automata.final_states[flat])
-        where = f"final state {state} of lattice {b}"
-        if not 0 <= state < int(automata.num_states[b]):
-            raise FsaError(
-                f"{where} is outside its {int(automata.num_states[b])} states", sequence=b, state=state
-            )
-        _check_weight(float(automata.final_weights[flat]), f"the final weight of {where}", b, None, state)
-        argument, value, arc = "final_risks", float(final_risks[flat]), item
+        arc = -1 - fault  # of the final states
+        weight = float(automata.final_weights[first_final + arc])
+        _check_weight(weight, f"the final weight of {where}", b, None, int(final_states[arc]))
+        argument, value = "final_risks", float(final_risks[first_final + arc])
     raise NonFiniteScoresError(
         f"{argument}: the risk of {where} is {value}; risks must be finite",
         argument=argument,

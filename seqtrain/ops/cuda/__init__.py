@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from seqtrain.errors import CudaError
-from seqtrain.ops.cuda import best_path, ctc, denominator, full_sum
+from seqtrain.ops.cuda import best_path, ctc, denominator, full_sum, lattice_total
 from seqtrain.ops.cuda.runtime import Runtime, runtime
 from seqtrain.ops.library import LIBRARY
 
@@ -32,6 +32,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "full_sum_scores_backward_into": full_sum.scores_backward_into,
     "full_sum_tangents": full_sum.tangents,
     "full_sum_weights_backward": full_sum.weights_backward,
+    "lattice_total": lattice_total.forward,
+    "lattice_total_backward": lattice_total.backward,
     "posteriors": full_sum.posteriors,
 }
 """Of each operator: the function to call with a `Runtime` and then the operator's arguments."""
