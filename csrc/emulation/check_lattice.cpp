@@ -1,23 +1,16 @@
-// The sums over the paths of random lattices, in blocks of several sizes, which must leave the same bits.
+// The sums over the paths of random lattices.
 
 #include "lattices.h"
 
 namespace seqtrain {
 namespace {
 
-class LatticeCase : public Case {
+class TotalCase : public LatticeCase {
  public:
-  explicit LatticeCase(Random& random) : with_gradient_(random.below(4) != 0), in_shared_(random.below(2) == 0) {
-    for (int b = 0; b < 3; b++) lattices_.add(random);
-    // With each order another size.
-    for (const int threads : {32, 64, 160}) sizes_.push_back(threads);
-    last_ = std::make_unique<LatticeResult>(lattices_);
-  }
+  explicit TotalCase(Random& random) : LatticeCase(random, 0) {}
 
   uint64_t run(Order order, uint32_t seed) override {
-    const int threads = sizes_[runs_++ % sizes_.size()];
-    *last_ = run_lattices(lattices_, nullptr, nullptr, "lattice_total", largest_lattice_weight, with_gradient_,
-                          in_shared_, threads, order, seed);
+    *last_ = run_lattices(lattices_, "lattice_total", next(order, seed, largest_lattice_weight));
     return last_->hash();
   }
 
@@ -25,25 +18,11 @@ class LatticeCase : public Case {
     LatticeResult exact(lattices_);
     lattice_total({lattices_.view(), exact.value.data(), with_gradient_, exact.arc_posteriors.data(),
                    exact.final_posteriors.data(), exact.status.data(), 1});
-    double worst = largest_difference_of(last_->arc_posteriors, exact.arc_posteriors);
-    worst = std::max(worst, largest_difference_of(last_->final_posteriors, exact.final_posteriors));
-    for (std::size_t b = 0; b < exact.value.size(); b++) {
-      if (last_->status[b] != exact.status[b]) return std::numeric_limits<double>::infinity();
-      if (exact.status[b] == status_ok) worst = std::max(worst, relative_difference(last_->value[b], exact.value[b]));
-    }
-    return worst;
+    return last_->difference(exact);
   }
-
- private:
-  RandomLattices lattices_;
-  std::unique_ptr<LatticeResult> last_;
-  std::vector<int> sizes_;
-  std::size_t runs_ = 0;
-  bool with_gradient_, in_shared_;
 };
 
-const Kind kind("lattice",
-                [](Random& random) -> std::unique_ptr<Case> { return std::make_unique<LatticeCase>(random); });
+const Kind kind("lattice", [](Random& random) -> std::unique_ptr<Case> { return std::make_unique<TotalCase>(random); });
 
 }  // namespace
 }  // namespace seqtrain

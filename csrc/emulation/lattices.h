@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
 #include "../cpu/lattice_kernels.h"
@@ -17,10 +18,13 @@ struct RandomLattices {
   std::vector<double> weights, final_weights;
   std::vector<int64_t> arc_offsets{0}, state_offsets{0}, final_offsets{0};
 
-  void add(Random& random) {
+  // Another lattice, of at least so many states, 0 or 1.
+  void add(Random& random, int64_t fewest) {
     const double infinity = std::numeric_limits<double>::infinity();
     const int64_t kind = random.below(8);
-    const int64_t states = kind == 0 ? random.below(2) : kind < 4 ? 2 + random.below(9) : 40 + random.below(200);
+    const int64_t states = kind == 0  ? fewest + random.below(2 - fewest)
+                           : kind < 4 ? 2 + random.below(9)
+                                      : 40 + random.below(200);
     const int64_t reach = 1 + random.below(kind % 2 == 0 ? 12 : states + 1);  // how far arcs lead
     const int64_t fan = 1 + random.below(kind == 7 ? 40 : 6);
     const float scale = random.below(3) == 0 ? 3000.0f : 3.0f;
@@ -80,13 +84,34 @@ struct LatticeResult {
     all.add(status);
     return all.value;
   }
+
+  double difference(const LatticeResult& exact) const {
+    double worst = 0;
+    for (const auto each : {&LatticeResult::arc_posteriors, &LatticeResult::final_posteriors, &LatticeResult::risk,
+                            &LatticeResult::arc_gradients, &LatticeResult::final_gradients})
+      worst = std::max(worst, largest_difference_of(this->*each, exact.*each));
+    for (std::size_t b = 0; b < status.size(); b++) {
+      if (status[b] != exact.status[b]) return std::numeric_limits<double>::infinity();
+      if (status[b] == status_ok) worst = std::max(worst, relative_difference(value[b], exact.value[b]));
+    }
+    return worst;
+  }
 };
 
-// The launches of a batch, with `threads` in a block of the sweep.  Risks may be null, and the names of the kernels
-// begin with `kind`.
-inline LatticeResult run_lattices(const RandomLattices& in, const double* risks, const double* final_risks,
-                                  const char* kind, double largest_weight, bool with_gradient, bool in_shared,
-                                  int threads, Order order, uint32_t seed) {
+// How the launches go; risks and starts may be null.
+struct LatticeRun {
+  Order order;
+  uint32_t seed;
+  int threads;  // of a block of the sweep
+  bool with_gradient, in_shared;
+  double largest_weight;
+  const int32_t* starts = nullptr;
+  const double* risks = nullptr;
+  const double* final_risks = nullptr;
+};
+
+// The launches of a batch, by kernels whose names begin with `kind`.
+inline LatticeResult run_lattices(const RandomLattices& in, const std::string& kind, const LatticeRun& how) {
   LatticeResult out(in);
   std::vector<int64_t> fault(size(in.batch())), faults = scratch<int64_t>(3 * in.batch());
   const LatticeLayout layout = lay_out_lattices(in.view(), fault.data(), 1);
@@ -98,17 +123,18 @@ inline LatticeResult run_lattices(const RandomLattices& in, const double* risks,
                       risk_behind = risk_ahead;
   LatticeProblem problem{};
   problem.batch = in.batch();
-  problem.directions = with_gradient ? 2 : 1;
+  problem.directions = how.with_gradient ? 2 : 1;
   problem.chunks = 3;
-  problem.in_shared = in_shared ? 1 : 0;
+  problem.in_shared = how.in_shared ? 1 : 0;
   problem.most_states = layout.states;
   problem.tables = layout.bytes.data();
   problem.integers = reinterpret_cast<const int32_t*>(layout.bytes.data() + layout.integers);
+  problem.starts = how.starts;
   problem.arcs = in.arcs.data();
   problem.weights = in.weights.data();
   problem.final_weights = in.final_weights.data();
-  problem.largest_weight = largest_weight;
-  problem.smallest_weight = -largest_weight;
+  problem.largest_weight = how.largest_weight;
+  problem.smallest_weight = -how.largest_weight;
   problem.leaving = leaving.data();
   problem.entering = entering.data();
   problem.entering_source = entering_source.data();
@@ -120,22 +146,44 @@ inline LatticeResult run_lattices(const RandomLattices& in, const double* risks,
   problem.faults = faults.data();
   problem.arc_posteriors = out.arc_posteriors.data();
   problem.final_posteriors = out.final_posteriors.data();
-  problem.risks = risks;
-  problem.final_risks = final_risks;
+  problem.risks = how.risks;
+  problem.final_risks = how.final_risks;
   problem.entering_risk = entering_risk.data();
   problem.risk_ahead = risk_ahead.data();
   problem.risk_behind = risk_behind.data();
   problem.risk = out.risk.data();
   problem.arc_gradients = out.arc_gradients.data();
   problem.final_gradients = out.final_gradients.data();
-  const std::string name = kind;
-  const int64_t state_bytes = risks != nullptr ? 24 : 16;
-  launch((name + "_weights").c_str(), problem.chunks * in.batch(), 32, reduction_bytes, &problem, order, seed);
-  launch((name + "_sweep").c_str(), problem.directions * in.batch(), threads,
-         reduction_bytes + (in_shared ? state_bytes * layout.states : 0), &problem, order, seed);
-  if (with_gradient)
-    launch((name + "_posteriors").c_str(), problem.chunks * in.batch(), 32, reduction_bytes, &problem, order, seed);
+  const int64_t of_state = how.risks != nullptr ? 24 : 16, chunks = problem.chunks * in.batch();
+  launch((kind + "_weights").c_str(), chunks, 32, reduction_bytes, &problem, how.order, how.seed);
+  launch((kind + "_sweep").c_str(), problem.directions * in.batch(), how.threads,
+         reduction_bytes + (how.in_shared ? of_state * layout.states : 0), &problem, how.order, how.seed);
+  if (how.with_gradient)
+    launch((kind + "_posteriors").c_str(), chunks, 32, reduction_bytes, &problem, how.order, how.seed);
   return out;
 }
+
+// A batch and how it is run: in turn by blocks of several sizes, which must leave the same bits.
+class LatticeCase : public Case {
+ protected:
+  LatticeCase(Random& random, int64_t fewest_states)
+      : with_gradient_(random.below(4) != 0), in_shared_(random.below(2) == 0) {
+    for (int b = 0; b < 3; b++) lattices_.add(random, fewest_states);
+    last_ = std::make_unique<LatticeResult>(lattices_);
+  }
+
+  LatticeRun next(Order order, uint32_t seed, double largest_weight) {
+    constexpr int sizes[] = {32, 64, 160};
+    return {order, seed, sizes[runs_++ % 3], with_gradient_, in_shared_, largest_weight};
+  }
+
+  RandomLattices lattices_;
+  std::unique_ptr<LatticeResult> last_;
+  bool with_gradient_;
+
+ private:
+  std::size_t runs_ = 0;
+  bool in_shared_;
+};
 
 }  // namespace seqtrain
