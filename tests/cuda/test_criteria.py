@@ -79,7 +79,7 @@ def test_a_soft_alignment() -> None:
         torch.testing.assert_close(ctc_soft_alignment(scores, *rest), expected, rtol=1e-5, atol=1e-6)
 
 
-def _lattice(weights: torch.Tensor) -> Lattice:
+def lattice_of(weights: torch.Tensor) -> Lattice:
     """Three utterances of twenty levels of three states, four arcs from each to the next level."""
     rows = [
         [1 + 3 * t + i, 4 + 3 * t + (i + k) % 3, k] for t in range(20) for i in range(3) for k in range(4)
@@ -107,9 +107,9 @@ LATTICE_CRITERIA: dict[str, Callable[[Lattice], torch.Tensor]] = {
 @pytest.mark.parametrize("name", LATTICE_CRITERIA)
 def test_value_and_gradient_of_a_lattice(name: str) -> None:
     weights = 2 * torch.randn(3, 243, generator=torch.Generator().manual_seed(5))
-    expected = scores_gradient(lambda w: LATTICE_CRITERIA[name](_lattice(w)), weights)
+    expected = scores_gradient(lambda w: LATTICE_CRITERIA[name](lattice_of(w)), weights)
     with on_emulated_cuda("shuffled") as cuda:
-        found = scores_gradient(lambda w: LATTICE_CRITERIA[name](_lattice(w)), weights)
+        found = scores_gradient(lambda w: LATTICE_CRITERIA[name](lattice_of(w)), weights)
     assert len(cuda.launched) == 3
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

@@ -35,8 +35,14 @@ def forward(
         b = int(found.fault.nonzero()[0])
         first, end = arc_offsets[b : b + 2].tolist()
         first_final, end_final = final_offsets[b : b + 2].tolist()
-        states = int(state_offsets[b + 1] - state_offsets[b])
-        check_order(b, arcs[first:end], final_states[first_final:end_final], states, int(found.fault[b]))
+        first_state, end_state = state_offsets[b : b + 2].tolist()
+        check_order(
+            b,
+            arcs[first:end],
+            final_states[first_final:end_final],
+            end_state - first_state,
+            int(found.fault[b]),
+        )
         raise refuse_weights(b)
     return found.value.to(weights.dtype), found.arc_posteriors, found.final_posteriors, found.status
 

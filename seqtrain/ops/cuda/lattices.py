@@ -56,10 +56,11 @@ class Swept(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """On the device; sizes are the most of a lattice, `widest` the most states of a level."""
+    """On the device; sizes are the most of a lattice, `widest` the most states of a level, `all_states` the batch's."""
 
     tables: torch.Tensor
     integers: torch.Tensor
+    all_states: int
     states: int
     arcs: int
     widest: int
@@ -85,7 +86,7 @@ def _lay_out(on: Runtime, lattices: Lattices) -> tuple[_Layout | None, torch.Ten
         return None, fault
     # One byte more: torch takes no empty memory.
     block = torch.frombuffer(bytearray(content + b"\0"), dtype=torch.uint8).to(on.device)
-    return _Layout(block, block[integers:], states, arcs, widest), fault
+    return _Layout(block, block[integers:], int(on_host.state_offsets[-1]), states, arcs, widest), fault
 
 
 def sweep(
@@ -132,7 +133,7 @@ def sweep(
         return found._replace(fault=fault)
     if batch == 0:
         return found
-    states = int(lattices.state_offsets[-1])
+    states = layout.all_states
     state_bytes = layout.states * 8 * (_WIDE + risky)
     in_shared = on.fits(state_bytes)
 
