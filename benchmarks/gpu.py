@@ -6,7 +6,8 @@ Prints one table and keeps it in benchmarks/results/gpu-<device>.md. Times are m
 events. The floor is the time to read the logits once and to write the gradient once at the bandwidth that a copy on the
 same device reaches. Numerators are left-to-right models of 3 states a phone, one automaton an utterance: "compact"
 delivers posteriors for the labels in use alone, and never touches the others. Denominators are one automaton for all
-utterances, those of benchmarks.denominator; "weights" asks for gradients of the arcs' weights, too.
+utterances, those of benchmarks.denominator; "weights" asks for gradients of the arcs' weights, too. Lattices are those
+of benchmarks.lattice; a call includes the layout of their structure on the host, the way there and back.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 
 import seqtrain as st
-from benchmarks import denominator
+from benchmarks import denominator, lattice
 from seqtrain.fsa import Fsa
 from seqtrain.ops.cuda.runtime import runtime
 
@@ -164,6 +165,27 @@ def denominator_row(name: str, case: dict[str, int], dtype: torch.dtype, speed: 
     )
 
 
+def lattice_row(turns: int) -> str:
+    """A line of the table of lattices."""
+    levels = lattice.Levels()
+    on_device = levels.lattice.to("cuda")
+    weights = on_device.weights.detach().requires_grad_()
+    given = on_device.with_weights(weights)
+    risks = torch.rand(weights.shape, device="cuda")
+    calls = (
+        lambda: st.lattice.total_score(on_device),
+        lambda: torch.autograd.grad(st.lattice.total_score(given).sum(), weights),
+        lambda: torch.autograd.grad(st.lattice.expected_risk(given, risks).sum(), weights),
+    )
+    device = runtime(weights.device)
+    calls[1]()
+    before = device.launches
+    calls[1]()
+    launches = device.launches - before
+    times = " | ".join(f"{milliseconds(call, turns):.2f}" for call in calls)
+    return f"| {lattice.LATTICES} of {weights.numel() // lattice.LATTICES} arcs | {times} | {launches} |"
+
+
 def rows(turns: int) -> list[str]:
     """Lines of the table."""
     speed = bandwidth(turns)
@@ -181,6 +203,10 @@ def rows(turns: int) -> list[str]:
         "| denominators | dtype | dense ms | floor ms | launches | leaky ms | compact ms | weights ms |",
         "|---|---|---|---|---|---|---|---|",
         *(denominator_row(*case, dtype, speed, turns) for case in _DENOMINATORS for dtype in _DTYPES),
+        "",
+        "| lattices | total ms | total and gradient ms | risk and gradient ms | launches |",
+        "|---|---|---|---|---|",
+        lattice_row(turns),
     ]
 
 

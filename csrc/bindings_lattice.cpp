@@ -103,6 +103,16 @@ void bind_lattices(nb::module_& module) {
     nb::gil_scoped_release release;
     lattice_total(problem);
   });
+  // → (bytes, place of the integers, the most states and arcs of a lattice, the most states of a level)
+  module.def("lay_out_lattices", [](const LatticesArgument& all, uintptr_t fault, int threads) {
+    LatticeLayout found;
+    {
+      nb::gil_scoped_release release;
+      found = lay_out_lattices(lattices(all), pointer<int64_t>(fault), threads);
+    }
+    return std::tuple(nb::bytes(found.bytes.data(), found.bytes.size()), found.integers, found.states, found.arcs,
+                      found.widest);
+  });
   module.def(
       "lattice_best_scores", [](const LatticesArgument& all, uintptr_t from_start, uintptr_t to_end, int threads) {
         const LatticeBestScores problem{lattices(all), pointer<double>(from_start), pointer<double>(to_end), threads};

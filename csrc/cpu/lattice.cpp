@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "lattice_kernels.h"
+#include "lattice_view.h"
 #include "memory.h"
 #include "parallel.h"
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../recursion/lattice.h"
+#include "../recursion/graph.h"
 #include "kernels.h"
 
 namespace seqtrain {
@@ -21,17 +21,6 @@ struct Lattices {
   const double* final_weights;   // (ΣF,) log
   const int64_t* final_offsets;  // (B + 1,)
 };
-
-inline LatticeView view(const Lattices& all, int64_t b) {
-  const int64_t arc = all.arc_offsets[b], final = all.final_offsets[b];
-  return {all.state_offsets[b + 1] - all.state_offsets[b],
-          all.arc_offsets[b + 1] - arc,
-          all.final_offsets[b + 1] - final,
-          all.arcs + 3 * arc,
-          all.weights + arc,
-          all.final_states + final,
-          all.final_weights + final};
-}
 
 // Cost of each lattice, for the order in which threads take them.
 std::vector<double> lattice_work(const Lattices& lattices);
@@ -50,6 +39,17 @@ struct LatticeTotal {
 };
 
 void lattice_total(const LatticeTotal& problem);
+
+// Structure of a batch's lattices, to be copied to a device as it is: tables, then integers.
+struct LatticeLayout {
+  std::vector<char> bytes;
+  int64_t integers;      // where they begin
+  int64_t states, arcs;  // the most of a lattice
+  int64_t widest;        // states of a level
+};
+
+// Reads no weights.  Writes to `fault` (B,) 1 + the first arc, or -1 - the first final state, that is out of order; 0.
+LatticeLayout lay_out_lattices(const Lattices& lattices, int64_t* fault, int threads);
 
 // For each state the score of the best path from the start to it, and from it to the end; -inf where there is none.
 struct LatticeBestScores {

@@ -4,7 +4,7 @@
 #include <limits>
 #include <queue>
 
-#include "lattice_kernels.h"
+#include "lattice_view.h"
 #include "memory.h"
 #include "parallel.h"
 

@@ -4,6 +4,7 @@
 #include "ctc.h"
 #include "denominator.h"
 #include "full_sum.h"
+#include "lattice.h"
 #include "rows.h"
 
 SEQTRAIN_KERNEL(emissions_float32, RowsProblem, emissions<float>)
@@ -25,3 +26,9 @@ SEQTRAIN_KERNEL(denominator_weights_float32, DenominatorWeightsProblem, denomina
 SEQTRAIN_KERNEL(denominator_weights_float64, DenominatorWeightsProblem, denominator_weights<double>)
 SEQTRAIN_KERNEL(denominator_sweep_float32, DenominatorProblem, denominator_sweep<float>)
 SEQTRAIN_KERNEL(denominator_sweep_float64, DenominatorProblem, denominator_sweep<double>)
+SEQTRAIN_KERNEL(lattice_risk_weights, LatticeProblem, lattice_weights<true>)
+SEQTRAIN_KERNEL(lattice_risk_sweep, LatticeProblem, lattice_sweep<true>)
+SEQTRAIN_KERNEL(lattice_risk_posteriors, LatticeProblem, lattice_posteriors<true>)
+SEQTRAIN_KERNEL(lattice_total_weights, LatticeProblem, lattice_weights<false>)
+SEQTRAIN_KERNEL(lattice_total_sweep, LatticeProblem, lattice_sweep<false>)
+SEQTRAIN_KERNEL(lattice_total_posteriors, LatticeProblem, lattice_posteriors<false>)

@@ -1,8 +1,5 @@
 // The sweeps over a lattice: arcs of an acyclic graph in the order of their sources, states numbered so that every arc
 // leads upwards (equations: seqtrain/reference.py, `lattice_total_score`).
-//
-// Numbers are those of number.h in double, but with exponents that never reach a floor: a lattice's arcs carry whole
-// scores, and a sum over its paths may lie a billion below zero.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +9,7 @@
 #include "exponential.h"
 #include "graph.h"
 #include "number.h"
+#include "wide.h"
 
 namespace seqtrain {
 
@@ -28,41 +26,10 @@ struct LatticeView {
   int32_t label(int64_t a) const { return arc[3 * a + 2]; }
 };
 
-// mantissa · 2^exponent; the mantissa of what is stored for a state lies in [1, 2), or is 0.
-struct Wide {
-  double mantissa;
-  int64_t exponent;
-};
-
-constexpr int64_t wide_zero_exponent = -(int64_t{1} << 60);
-constexpr double largest_lattice_weight = 1e12;  // in absolute value; below its negative a weight counts as -inf
-
-inline Wide wide_zero() { return {0.0, wide_zero_exponent}; }
-
 inline Wide wide_exponential(double x) {
   if (!(x > -largest_lattice_weight)) return wide_zero();
   const double n = std::rint(x * LogTwo<double>::inverse);
   return {Remainder<double>::exponential(remainder_of<double>(x, n)), static_cast<int64_t>(n)};
-}
-
-// sum += mantissa · 2^exponent; the sum is not normalized.
-inline void wide_add(Wide& sum, double mantissa, int64_t exponent) {
-  const int64_t top = sum.exponent > exponent ? sum.exponent : exponent;
-  sum.mantissa =
-      sum.mantissa * power_of_two<double>(sum.exponent - top) + mantissa * power_of_two<double>(exponent - top);
-  sum.exponent = top;
-}
-
-inline void wide_normalize(Wide& value) {
-  constexpr int bits = Format<double>::mantissa_bits;
-  constexpr int64_t bias = Format<double>::bias;
-  const int64_t pattern = to_bits(value.mantissa);
-  if (!(value.mantissa > Format<double>::tiny)) {
-    value = wide_zero();
-    return;
-  }
-  value.exponent += (pattern >> bits) - bias;
-  value.mantissa = from_bits<double>((pattern & ((int64_t{1} << bits) - 1)) | (bias << bits));
 }
 
 // Natural log; -inf of zero.
@@ -123,12 +90,6 @@ inline Wide lattice_total(const LatticeView& lattice, const Wide* finals, const 
   }
   wide_normalize(total);
   return total;
-}
-
-// A value over the total, as an ordinary number; at most 1 but for rounding.
-inline double wide_share(double mantissa, int64_t exponent, Wide total) {
-  const int64_t e = exponent - total.exponent;
-  return mantissa / total.mantissa * power_of_two<double>(e > 4 ? 4 : e);
 }
 
 }  // namespace seqtrain

@@ -7,7 +7,7 @@ import torch
 from seqtrain.errors import DeviceError, DtypeError, Infeasible, InfeasibleError, ShapeError
 from seqtrain.infeasible import InfeasibleCount, handle, report
 from seqtrain.lattice.lattice import Lattice
-from seqtrain.lattice.total_score import check_on_host
+from seqtrain.lattice.total_score import check_summable
 from seqtrain.ops.risk import lattice_risk
 from seqtrain.scores import FLOATS, check_derivative, check_policy
 from seqtrain.torch_versions import is_compiling
@@ -45,7 +45,7 @@ def expected_risk(
         infinite (`frame` is the arc). FsaError: a weight is NaN or above 4e7. DerivativeError: when the gradient is
         differentiated again.
     """
-    check_on_host(lattice)
+    check_summable(lattice)
     check_policy(on_infeasible)
     if final_risks is None:
         final_risks = torch.zeros_like(lattice.final_weights)
@@ -61,8 +61,10 @@ def expected_risk(
                 f"{argument} must have shape {tuple(like.shape)}, one of each weight, got {tuple(tensor.shape)}",
                 argument=argument,
             )
-        if tensor.device.type != "cpu":
-            raise DeviceError(f"{argument} is on {tensor.device}, the lattice on the CPU", argument=argument)
+        if tensor.device != lattice.device:
+            raise DeviceError(
+                f"{argument} is on {tensor.device}, the lattice on {lattice.device}", argument=argument
+            )
     inputs = (lattice.weights, lattice.final_weights, risks, final_risks)
     check_derivative(*inputs)
     graphs = lattice.to_fsa()

@@ -9,17 +9,25 @@ from seqtrain.lattice.lattice import Lattice
 from seqtrain.ops.lattice_total import lattice_total
 from seqtrain.scores import check_derivative
 
-__all__ = ["arc_posteriors", "check_on_host", "operands", "total_score"]
+__all__ = ["arc_posteriors", "check_on_host", "check_summable", "operands", "total_score"]
 
 
 def check_on_host(lattice: Lattice) -> None:
-    """Raises DtypeError or DeviceError where a kernel can't read the lattice."""
+    """Raises DtypeError or DeviceError where a kernel of the CPU can't read the lattice."""
+    _check_device(lattice, ("cpu",), "a kernel for the CPU alone")
+
+
+def check_summable(lattice: Lattice) -> None:
+    """Likewise for sums over all paths, which have kernels for CUDA, too."""
+    _check_device(lattice, ("cpu", "cuda"), "kernels for the CPU and for CUDA")
+
+
+def _check_device(lattice: Lattice, devices: tuple[str, ...], kernels: str) -> None:
     if not isinstance(lattice, Lattice):
         raise DtypeError(f"lattice must be a Lattice, got {type(lattice).__name__}", argument="lattice")
-    if lattice.device.type != "cpu":
+    if lattice.device.type not in devices:
         raise DeviceError(
-            f"the lattice is on {lattice.device}, and this version has kernels for the CPU alone: pass "
-            "lattice.to('cpu')",
+            f"the lattice is on {lattice.device}, and this function has {kernels}: pass lattice.to('cpu')",
             argument="lattice",
         )
 
@@ -44,9 +52,10 @@ def total_score(lattice: Lattice) -> torch.Tensor:
 
     Raises:
         FsaError: a weight is NaN, +inf or above 1e12.
+        DeviceError: the lattice is neither on the CPU nor on a CUDA device.
         DerivativeError: when the gradient is differentiated again.
     """
-    check_on_host(lattice)
+    check_summable(lattice)
     check_derivative(lattice.weights, lattice.final_weights)
     with_gradient = torch.is_grad_enabled() and (
         lattice.weights.requires_grad or lattice.final_weights.requires_grad
@@ -63,6 +72,6 @@ def arc_posteriors(lattice: Lattice) -> torch.Tensor:
     Raises:
         FsaError: a weight is NaN, +inf or above 1e12.
     """
-    check_on_host(lattice)
+    check_summable(lattice)
     posteriors: torch.Tensor = lattice_total(*(t.detach() for t in operands(lattice)), True)[1]
     return posteriors

@@ -18,6 +18,7 @@ from seqtrain.lattice.accuracy import frame_accuracy, overlap_accuracy
 from seqtrain.lattice.edit_risk import edit_risk
 from seqtrain.lattice.lattice import Lattice
 from seqtrain.lattice.risk import expected_risk
+from seqtrain.lattice.total_score import check_summable
 from seqtrain.losses.reduction import check_reduction, reduce
 from seqtrain.scores import check_policy
 
@@ -73,7 +74,8 @@ class LatticeRiskLoss(torch.nn.Module):
     * "overlap_accuracy": (lattice, references, starts, ends, reference_lengths); MPE, negative in the same way
     * "edit": (lattice, references, reference_lengths); the expected edit distance, exact
 
-    Keywords go to the cost's function, as `options` do: `label_map`, `blank`, `max_states`, `tokens`, `labels`.
+    What arcs cost is found on the CPU, and goes to the lattice's device. Keywords go to the cost's function, as
+    `options` do: `label_map`, `blank`, `max_states`, `tokens`, `labels`.
     Reduction "targets" divides by reference_lengths; where the cost has no references, by the keyword target_lengths.
     """
 
@@ -108,16 +110,20 @@ class LatticeRiskLoss(torch.nn.Module):
         target_lengths: torch.Tensor | None = None,
         **options: Any,
     ) -> torch.Tensor:
+        check_summable(lattice)
         final_risks: torch.Tensor | None = None
         options = self.options | options
+        device = lattice.device
         if self.cost in ("overlap_accuracy", "edit") and target_lengths is None and inputs:
             target_lengths = options.get("reference_lengths", inputs[-1])
         if self.cost == "frame_accuracy":
-            risks = -frame_accuracy(lattice, *inputs, **options)
+            risks = -frame_accuracy(lattice.to("cpu"), *inputs, **options).to(device)
         elif self.cost == "overlap_accuracy":
-            risks = -overlap_accuracy(lattice, *inputs, **options)
+            risks = -overlap_accuracy(lattice.to("cpu"), *inputs, **options).to(device)
         elif self.cost == "edit":
-            lattice, risks, final_risks, _ = edit_risk(lattice, *inputs, **options)
+            found = edit_risk(lattice.to("cpu"), *inputs, **options)
+            lattice, risks = found.lattice.to(device), found.risks.to(device)
+            final_risks = found.final_risks.to(device)
         elif options or not 1 <= len(inputs) <= 2:
             raise ArgumentError(
                 f"cost='given' takes the lattice, risks (ΣA,) and final_risks (ΣF,), got {len(inputs)} inputs and the "

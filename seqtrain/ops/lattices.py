@@ -13,7 +13,16 @@ import torch
 from seqtrain.errors import FsaError
 from seqtrain.ops import arguments
 
-__all__ = ["BAD_WEIGHT", "LARGEST_WEIGHT", "LATTICE_SCHEMA", "Lattices", "check_status", "check_weights"]
+__all__ = [
+    "BAD_WEIGHT",
+    "LARGEST_WEIGHT",
+    "LATTICE_SCHEMA",
+    "Lattices",
+    "check_order",
+    "check_status",
+    "check_weights",
+    "refuse_weights",
+]
 
 BAD_WEIGHT = 1
 """Status of an utterance whose weights hold NaN, +inf, or a number of `LARGEST_WEIGHT` and more."""
@@ -66,6 +75,31 @@ class Lattices(NamedTuple):
             self.final_weights.data_ptr(),
             self.final_offsets.data_ptr(),
         )
+
+
+def check_order(b: int, arcs: torch.Tensor, final_states: torch.Tensor, states: int, fault: int) -> str:
+    """What lattice b calls the item of a fault: 1 + an arc, or -1 - the position of a final state.
+
+    Takes the lattice's own arcs (A, 3), final states (F,) and number of states. Raises FsaError where the item breaks
+    the order that the sweeps count on; else there must be something wrong with its weight or risk.
+    """
+    if fault < 0:
+        state = int(final_states[-1 - fault])
+        name = f"final state {state} of lattice {b}"
+        if not 0 <= state < states:
+            raise FsaError(f"{name} is outside its {states} states", sequence=b, state=state)
+        return name
+    arc = fault - 1
+    source, destination = arcs[arc, :2].tolist()
+    before = int(arcs[arc - 1, 0]) if arc else 0
+    name = f"arc {arc} ({source} → {destination}) of lattice {b}"
+    if source < before or not 0 <= source < destination < states:
+        raise FsaError(
+            f"{name} breaks the order of a lattice of {states} states: arcs must be sorted by source (the one before "
+            f"leaves state {before}) and lead to a higher state",
+            sequence=b, arc=arc, state=source,
+        )  # fmt: skip
+    return name
 
 
 def refuse_weights(b: int) -> FsaError:

@@ -19,58 +19,47 @@ from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import SCHEMA, Automata
 from seqtrain.ops.kernels import KERNELS
+from seqtrain.ops.lattices import check_order
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["lattice_risk"]
+__all__ = ["LARGEST_WEIGHT", "apply_policy", "check_shapes", "lattice_risk", "raise_fault", "value_dtype"]
 
-_LARGEST_WEIGHT = 4e7
+LARGEST_WEIGHT = 4e7
+"""Weights must be below; far below its negative one counts as -inf."""
 
 
-def _value_dtype(*tensors: torch.Tensor) -> torch.dtype:
+def value_dtype(*tensors: torch.Tensor) -> torch.dtype:
+    """float64 where one of them is, else float32."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
 def _check_weight(weight: float, name: str, sequence: int, arc: int | None, state: int | None) -> None:
-    if not weight < _LARGEST_WEIGHT:
+    if not weight < LARGEST_WEIGHT:
         raise FsaError(
-            f"{name} is {weight}; weights must lie below {_LARGEST_WEIGHT:g} and not be NaN: did training of the "
+            f"{name} is {weight}; weights must lie below {LARGEST_WEIGHT:g} and not be NaN: did training of the "
             "weights or of what scored the lattice diverge?",
             sequence=sequence, arc=arc, state=state,
         )  # fmt: skip
 
 
-def _raise_fault(
+def raise_fault(
     automata: Automata, risks: torch.Tensor, final_risks: torch.Tensor, b: int, fault: int
 ) -> None:
     """Says what is wrong with the arc or final state that the kernel found."""
+    first, end = automata.arc_offsets[b : b + 2].tolist()
+    first_final, end_final = automata.final_offsets[b : b + 2].tolist()
+    final_states = automata.final_states[first_final:end_final]
+    where = check_order(b, automata.arcs[first:end], final_states, int(automata.num_states[b]), fault)
     if fault > 0:
         arc = fault - 1
-        flat = int(automata.arc_offsets[b]) + arc
-        source, destination = automata.arcs[flat, :2].tolist()
-        states = int(automata.num_states[b])
-        name = f"arc {arc} ({source} → {destination}) of lattice {b}"
-        before = int(automata.arcs[flat - 1, 0]) if arc else 0
-        if source < before or not 0 <= source < destination < states:
-            raise FsaError(
-                f"{name} breaks the order of a lattice of {states} states: arcs must be sorted by source (the one "
-                f"before leaves state {before}) and lead to a higher state",
-                sequence=b, arc=arc, state=source,
-            )  # fmt: skip
-        _check_weight(float(automata.weights[flat]), f"the weight of {name}", b, arc, None)
-        argument, value = "risks", float(risks[flat])
-        where = name
+        _check_weight(float(automata.weights[first + arc]), f"the weight of {where}", b, arc, None)
+        argument, value = "risks", float(risks[first + arc])
     else:
-        item = -1 - fault
-        flat = int(automata.final_offsets[b]) + item
-        state = int(automata.final_states[flat])
-        where = f"final state {state} of lattice {b}"
-        if not 0 <= state < int(automata.num_states[b]):
-            raise FsaError(
-                f"{where} is outside its {int(automata.num_states[b])} states", sequence=b, state=state
-            )
-        _check_weight(float(automata.final_weights[flat]), f"the final weight of {where}", b, None, state)
-        argument, value, arc = "final_risks", float(final_risks[flat]), item
+        arc = -1 - fault  # of the final states
+        weight = float(automata.final_weights[first_final + arc])
+        _check_weight(weight, f"the final weight of {where}", b, None, int(final_states[arc]))
+        argument, value = "final_risks", float(final_risks[first_final + arc])
     raise NonFiniteScoresError(
         f"{argument}: the risk of {where} is {value}; risks must be finite",
         argument=argument,
@@ -79,7 +68,8 @@ def _raise_fault(
     )
 
 
-def _check_shapes(automata: Automata, risks: torch.Tensor, final_risks: torch.Tensor) -> None:
+def check_shapes(automata: Automata, risks: torch.Tensor, final_risks: torch.Tensor) -> None:
+    """Raises ShapeError where risks aren't as many as weights, FsaError where a start is no state."""
     for argument, tensor, like in (
         ("risks", risks, automata.weights), ("final_risks", final_risks, automata.final_weights)
     ):  # fmt: skip
@@ -115,8 +105,8 @@ def _forward(
     automata = Automata(
         arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
     ).for_kernels()
-    _check_shapes(automata, risks, final_risks)
-    dtype = _value_dtype(weights, risks)
+    check_shapes(automata, risks, final_risks)
+    dtype = value_dtype(weights, risks)
     risks, final_risks = (r.detach().to(torch.float64).contiguous() for r in (risks, final_risks))
     batch, double = automata.size, torch.float64
     risk, total = torch.zeros(batch, dtype=double), torch.zeros(batch, dtype=double)
@@ -138,8 +128,8 @@ def _forward(
         )
         if bool(fault.any()):
             b = int(fault.nonzero()[0])
-            _raise_fault(automata, risks, final_risks, b, int(fault[b]))
-    _apply_policy(risk, total, status, on_infeasible)
+            raise_fault(automata, risks, final_risks, b, int(fault[b]))
+    apply_policy(risk, total, status, on_infeasible)
     if with_gradient:
         for b in (status != 0).nonzero().flatten().tolist():  # the kernel left them as they were
             for tensor in by_arc:
@@ -148,7 +138,7 @@ def _forward(
     return risk.to(dtype), total.to(dtype), *by_arc, *by_final, status
 
 
-def _apply_policy(risk: torch.Tensor, total: torch.Tensor, status: torch.Tensor, on_infeasible: str) -> None:
+def apply_policy(risk: torch.Tensor, total: torch.Tensor, status: torch.Tensor, on_infeasible: str) -> None:
     """Raises for lattices without a path, or gives them their values."""
     dead = status == arguments.NO_PATH
     if not bool(dead.any()):
@@ -176,7 +166,7 @@ def _forward_fake(
     on_infeasible: str,
     count_handle: int,
 ) -> tuple[torch.Tensor, ...]:
-    batch, dtype, double = starts.shape[0], _value_dtype(weights, risks), torch.float64
+    batch, dtype, double = starts.shape[0], value_dtype(weights, risks), torch.float64
     per_arc, per_final = (weights.shape[0], final_weights.shape[0]) if with_gradient else (0, 0)
     return (
         *(weights.new_empty((batch,), dtype=dtype) for _ in range(2)),

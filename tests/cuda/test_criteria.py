@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import seqtrain as st
-from seqtrain.fsa import Fsa
+from seqtrain.fsa import Fsa, FsaBatch
+from seqtrain.lattice import Lattice, total_score
+from seqtrain.losses import LatticeRiskLoss
 from seqtrain.losses.ctc_soft_alignment import ctc_soft_alignment
 from seqtrain.scores import Packed
 from tests.cuda.emulation import on_emulated_cuda
@@ -75,3 +77,39 @@ def test_a_soft_alignment() -> None:
     expected = ctc_soft_alignment(scores, *rest)
     with on_emulated_cuda():
         torch.testing.assert_close(ctc_soft_alignment(scores, *rest), expected, rtol=1e-5, atol=1e-6)
+
+
+def lattice_of(weights: torch.Tensor) -> Lattice:
+    """Three utterances of twenty levels of three states, four arcs from each to the next level."""
+    rows = [
+        [1 + 3 * t + i, 4 + 3 * t + (i + k) % 3, k] for t in range(20) for i in range(3) for k in range(4)
+    ]
+    first = [[0, 1 + i, i] for i in range(3)]
+    final = dict.fromkeys(range(61, 64), 0.0)
+    fsas = [Fsa([*first, *rows], one, final=final) for one in weights.unbind()]
+    return Lattice.from_fsa(FsaBatch.from_list(fsas))
+
+
+_REFERENCE = torch.arange(63).expand(3, 63) % 4
+_LENGTHS = torch.tensor([3, 5, 0])
+LATTICE_CRITERIA: dict[str, Callable[[Lattice], torch.Tensor]] = {
+    "given risks": lambda lattice: LatticeRiskLoss()(lattice, lattice.arcs[:, 2].double()),
+    "smbr": lambda lattice: LatticeRiskLoss("frame_accuracy", scale=0.3, reduction="frames")(
+        lattice, _REFERENCE
+    ),
+    "edit distance": lambda lattice: LatticeRiskLoss("edit", reduction="sum")(
+        lattice, _REFERENCE[:, :5], _LENGTHS
+    ),
+    "total score": lambda lattice: total_score(lattice),
+}
+
+
+@pytest.mark.parametrize("name", LATTICE_CRITERIA)
+def test_value_and_gradient_of_a_lattice(name: str) -> None:
+    weights = 2 * torch.randn(3, 243, generator=torch.Generator().manual_seed(5))
+    expected = scores_gradient(lambda w: LATTICE_CRITERIA[name](lattice_of(w)), weights)
+    with on_emulated_cuda("shuffled") as cuda:
+        found = scores_gradient(lambda w: LATTICE_CRITERIA[name](lattice_of(w)), weights)
+    assert len(cuda.launched) == 3
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 import seqtrain as st
-from seqtrain.errors import DerivativeError, DeviceError
+from seqtrain.errors import DerivativeError, DeviceError, FsaError
 from seqtrain.fsa import FsaBatch
 from seqtrain.infeasible import NOT_HERE, InfeasibleCount
+from seqtrain.lattice import Lattice, expected_risk, prune, total_score
 from seqtrain.losses.diagnostics import sequence_diagnostics
 from seqtrain.scores import Packed
 from tests.cuda.pretend import DEVICE, PretendedTensor, pretended_cuda
-from tests.cuda.test_criteria import CRITERIA
+from tests.cuda.test_criteria import CRITERIA, LATTICE_CRITERIA, lattice_of
 from tests.ops.examples import ergodic, offsets_of, packed_rows, random_batch, random_scores, random_topology
+from tests.ops.risk_examples import random_risks
 
 ops = torch.ops.seqtrain
 
@@ -138,3 +140,49 @@ def test_what_mixes_host_and_device_is_noticed() -> None:
         assert isinstance(there, PretendedTensor)
         with pytest.raises(AssertionError, match="takes tensors of the host and of the device"):
             there + torch.zeros(3)
+
+
+@pytest.mark.parametrize("name", LATTICE_CRITERIA)
+def test_criteria_over_lattices(name: str) -> None:
+    lattice = lattice_of(2 * torch.randn(3, 243, generator=torch.Generator().manual_seed(5)))
+    expected = LATTICE_CRITERIA[name](lattice)
+    with pretended_cuda() as cuda:
+        found = LATTICE_CRITERIA[name](lattice.to(DEVICE))
+        assert found.device == DEVICE
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-6)
+    assert [kernel for kernel, *_ in cuda.launched][1].endswith(b"_sweep")
+
+
+def test_operators_of_gradients_of_lattices() -> None:
+    batch = random_risks(5)
+    offsets = batch.graphs.arc_offsets
+    expected = batch.run(True, "mask")
+    ones = torch.tensor([1.0, -2.0, 0.0, 0.5], dtype=torch.float64)
+    with pretended_cuda():
+        there = [t.to(DEVICE) if isinstance(t, torch.Tensor) else t for t in batch.arguments(True, "mask")]
+        found = ops.lattice_risk(*there)
+        assert all(tensor.device == DEVICE for tensor in found)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-9, atol=1e-9)
+        grad, at, weights = ones.to(DEVICE), offsets.to(DEVICE), batch.graphs.weights.to(DEVICE)
+        by_weight = ops.lattice_risk_weights_backward(grad, None, found[2], found[3], at, weights)
+        by_risk = ops.lattice_risk_risks_backward(grad, found[2], at, weights)
+        by_total = ops.lattice_total_backward(grad, weights, found[2], at)
+        assert {t.device for t in (by_weight, by_risk, by_total)} == {DEVICE}
+        items = ones.repeat_interleave(offsets.diff())
+        for a, b in ((by_weight, expected[3]), (by_risk, expected[2]), (by_total, expected[2])):
+            torch.testing.assert_close(a.cpu(), items * b, rtol=1e-9, atol=1e-9)
+
+
+def test_faults_of_lattices_on_a_device() -> None:
+    lattice = lattice_of(torch.zeros(3, 243))
+    weights = lattice.weights.clone()
+    weights[243] = torch.nan
+    bad = Lattice._from_checked(lattice._parts() | {"weights": weights})
+    with pretended_cuda():
+        with pytest.raises(FsaError, match="weights of lattice 1 hold NaN"):
+            total_score(bad.to(DEVICE))
+        with pytest.raises(DeviceError, match="risks is on cpu, the lattice on cuda:0"):
+            expected_risk(lattice.to(DEVICE), weights)
+        with pytest.raises(DeviceError, match=r"on cuda:0, and this function has a kernel for the CPU alone"):
+            prune(lattice.to(DEVICE), beam=1.0)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from seqtrain.errors import CudaError
-from seqtrain.ops.cuda import best_path, ctc, denominator, full_sum
+from seqtrain.ops.cuda import best_path, ctc, denominator, full_sum, lattice_total, risk
 from seqtrain.ops.cuda.runtime import Runtime, runtime
 from seqtrain.ops.library import LIBRARY
 
@@ -32,6 +32,11 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "full_sum_scores_backward_into": full_sum.scores_backward_into,
     "full_sum_tangents": full_sum.tangents,
     "full_sum_weights_backward": full_sum.weights_backward,
+    "lattice_risk": risk.forward,
+    "lattice_risk_risks_backward": risk.risks_backward,
+    "lattice_risk_weights_backward": risk.weights_backward,
+    "lattice_total": lattice_total.forward,
+    "lattice_total_backward": lattice_total.backward,
     "posteriors": full_sum.posteriors,
 }
 """Of each operator: the function to call with a `Runtime` and then the operator's arguments."""
@@ -41,8 +46,9 @@ def register(library: Any, key: str, runtime_of: Callable[[torch.device], Runtim
     """Makes the operators of `library` run here for tensors of the dispatch key."""
 
     def bind(implementation: Callable[..., Any]) -> Callable[..., Any]:
-        def run(first: torch.Tensor, *rest: Any) -> Any:
-            return implementation(runtime_of(first.device), first, *rest)
+        def run(*inputs: Any) -> Any:
+            device = next(x.device for x in inputs if isinstance(x, torch.Tensor))
+            return implementation(runtime_of(device), *inputs)
 
         return run
 
