@@ -33,6 +33,7 @@ def compilers() -> list[Compiler]:
     return list(found.values())
 
 
+@pytest.mark.timeout(600)  # each compiler takes a quarter of a minute of an idle processor
 @pytest.mark.parametrize("capability", ARCHITECTURES)
 def test_every_architecture_compiles_without_spills_and_a_block_fits(capability: int) -> None:
     able = [one for one in compilers() if capability in one.architectures()]
