@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from seqtrain.errors import ArgumentError, NonFiniteScoresError
+from seqtrain.errors import ArgumentError, DeviceError, NonFiniteScoresError
 from seqtrain.scores import Scores, check_scores, host_integers, split_scores
 
 __all__ = ["Hypotheses", "padded_scores", "sample_ctc_hypotheses"]
@@ -49,7 +49,7 @@ class Hypotheses(NamedTuple):
 def padded_scores(scores: Scores) -> torch.Tensor:
     """Scores as (B, T, V); packed ones padded with zeros, with gradient."""
     values, offsets = split_scores(scores)
-    check_scores(values, offsets)
+    check_scores(values, offsets, cuda=True)
     if offsets is None:
         return values
     if offsets.shape[0] == 1:
@@ -75,18 +75,23 @@ def sample_ctc_hypotheses(
         scores: (B, T, V) or `Packed`, logits or log-probabilities.
         lengths: (B,) int frames.
         count: draws of each utterance, >= 1.
-        generator: None means torch's own.
+        generator: None means torch's own; else one of the scores' device, where the draws are made.
 
     Raises:
         NonFiniteScoresError: a frame without a finite value, or with NaN or +inf. ArgumentError: `count` below 1.
-        ShapeError, DtypeError, DeviceError.
+        ShapeError, DtypeError. DeviceError: also where the generator is on another device.
     """
     if count < 1:
         raise ArgumentError(f"count must be at least 1, got {count}", argument="count")
     values = padded_scores(scores).detach()
     batch, frames, num_labels = values.shape
     lengths = host_integers(lengths, "lengths", (batch,))
-    inside = torch.arange(frames) < lengths[:, None]
+    if generator is not None and generator.device.type != values.device.type:
+        raise DeviceError(
+            f"generator is on {generator.device}, the scores on {values.device}: draws are made where the scores are",
+            argument="generator",
+        )
+    inside = (torch.arange(frames) < lengths[:, None]).to(values.device)
     wide = values.to(torch.float64).masked_fill(~inside[:, :, None], 0.0)
     best = wide.amax(dim=2)
     bad = (~torch.isfinite(best) | torch.isnan(wide).any(dim=2)).nonzero()
@@ -104,6 +109,7 @@ def sample_ctc_hypotheses(
     kept = (labels != blank) & inside[:, None]
     if label_loop:
         kept[:, :, 1:] &= labels[:, :, 1:] != labels[:, :, :-1]
+    labels, kept = labels.cpu(), kept.cpu()
     return Hypotheses.from_lists(
         [[labels[b, k][kept[b, k]].tolist() for k in range(count)] for b in range(batch)]
     )

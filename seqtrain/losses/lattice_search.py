@@ -97,12 +97,12 @@ class LatticeSearch:
         )  # fmt: skip
 
     def __call__(self, scores: torch.Tensor, lengths: torch.Tensor) -> Hypotheses:
-        """Hypotheses of scores (B, T, V) and lengths (B,); none of an utterance without a path.
+        """Hypotheses of scores (B, T, V) and lengths (B,), found on the host; none of an utterance without a path.
 
         Raises what `seqtrain.lattice.intersect` does, InfeasibleError aside.
         """
         lattice = intersect(
-            scores.detach(), lengths, self.graph, beam=self.beam, max_active=self.max_active, aux=self.tokens,
+            scores.detach().cpu(), lengths, self.graph, beam=self.beam, max_active=self.max_active, aux=self.tokens,
             on_infeasible="mask",
         )  # fmt: skip
         self.truncated = lattice.truncated

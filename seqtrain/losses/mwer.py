@@ -82,6 +82,7 @@ def hypothesis_scores(
         columns[b, 1 : 1 + own.numel()] = own
         if own.numel():
             targets[b] = (torch.searchsorted(own, labels[b].contiguous()) + 1).clamp(max=own.numel())
+    columns = columns.to(log_probabilities.device)
     rows = log_probabilities.gather(2, columns[:, None].expand(-1, frames, -1))
     repeated = rows[:, None].expand(-1, count, -1, -1).reshape(batch * count, frames, width)
     losses = ctc_loss(
@@ -152,12 +153,12 @@ def mwer_loss(
     found = hypothesis_scores(log_probabilities, lengths, hypotheses, blank=blank, label_loop=label_loop)
     counts, count, longest = hypotheses.counts, *hypotheses.labels.shape[1:]
     outside = torch.arange(count) >= counts[:, None]
-    dead = (torch.isneginf(found.detach()) | outside).all(dim=1)
+    dead = (torch.isneginf(found.detach()).cpu() | outside).all(dim=1)
     _apply_policy(dead, lengths, counts, tags, on_infeasible, infeasible)
     risks = edit_distance(
         hypotheses.labels.view(batch * count, longest), references.repeat_interleave(count, dim=0),
         hypotheses.lengths.view(-1), reference_lengths.repeat_interleave(count), label_map=label_map,
-    ).view(batch, count).to(found.dtype)  # fmt: skip
+    ).view(batch, count).to(found)  # fmt: skip
     if estimate == "renormalized":
         alive = torch.where(dead, 0, counts)
         risk = expected_loss(
@@ -166,7 +167,7 @@ def mwer_loss(
     else:
         risk = _sampled(found, risks, hypotheses.drawn, dead)
     if on_infeasible == "inf":
-        risk = risk.masked_fill(dead, torch.inf)
+        risk = risk.masked_fill(dead.to(risk.device), torch.inf)
     return reduce(risk, reduction, lengths=lengths, target_lengths=reference_lengths)
 
 
@@ -203,8 +204,7 @@ def _sampled(
     scores: torch.Tensor, risks: torch.Tensor, drawn: torch.Tensor, dead: torch.Tensor
 ) -> torch.Tensor:
     """(B,) mean risk of the draws, with the gradient of the score function, less the mean of the other draws."""
-    times = drawn.to(scores.dtype)
-    total = times.sum(dim=1)
+    total = drawn.sum(dim=1)
     single = ((total < 2) & ~dead).nonzero()
     if single.numel():
         b = int(single[0])
@@ -213,7 +213,9 @@ def _sampled(
             f"{int(total[b])}",
             argument="hypotheses",
         )
-    used = (drawn > 0) & torch.isfinite(scores.detach())
+    times, dead = drawn.to(scores), dead.to(scores.device)
+    total = total.to(scores)
+    used = (times > 0) & torch.isfinite(scores.detach())
     mean = (times * risks).sum(dim=1) / total.clamp(min=1)
     coefficient = (times * (risks - mean[:, None])).masked_fill(~used, 0.0) / (total[:, None] - 1).clamp(
         min=1

@@ -56,6 +56,13 @@ class PretendedTensor(torch.Tensor):
     def __getitem__(self, index: Any) -> Any:
         return PretendedTensor(self.inner[tree_map(_bare, index)])
 
+    def __setitem__(self, index: Any, value: Any) -> None:
+        stranger = (
+            isinstance(value, torch.Tensor) and not isinstance(value, PretendedTensor) and value.dim() > 0
+        )
+        assert not stranger, "a tensor of the host is assigned to one of the device"
+        self.inner[tree_map(_bare, index)] = _bare(value)
+
     def nonzero(self, *, as_tuple: bool = False) -> Any:
         return PretendedTensor(self.inner.nonzero())
 
