@@ -9,12 +9,15 @@ or where the registers of its largest block are more than a processor has. Where
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,8 +95,11 @@ def main(arguments: list[str] | None = None) -> int:
     compile_: Callable[[int], str] = nvcc if by_toolkit else nvrtc
     print(f"registers of each kernel, of {'nvcc' if by_toolkit else 'NVRTC ' + find_compiler().version}:")
     table: dict[str, dict[int, Use]] = {}
-    for architecture in ARCHITECTURES:
-        for use in uses(compile_(architecture)):
+    # NVRTC compiles one program of a process at a time.
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        logs = list(pool.map(compile_, ARCHITECTURES))
+    for architecture, log in zip(ARCHITECTURES, logs, strict=True):
+        for use in uses(log):
             table.setdefault(use.kernel, {})[architecture] = use
     width = max(map(len, table))
     print(" " * width, *(f"sm_{a:<4}" for a in ARCHITECTURES))
