@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 
 from seqtrain.ops.cuda import IMPLEMENTATIONS
 from seqtrain.ops.cuda.driver import Driver
@@ -82,7 +82,7 @@ class _Pretending(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
         pretended = [tensor for tensor in tensors if isinstance(tensor, PretendedTensor)]
         namespace, name = func.name().split("::")
         if namespace == "seqtrain" and pretended:

@@ -18,6 +18,8 @@ from tests.cuda.test_criteria import CRITERIA, LATTICE_CRITERIA, lattice_of
 from tests.ops.examples import ergodic, offsets_of, packed_rows, random_batch, random_scores, random_topology
 from tests.ops.risk_examples import random_risks
 
+pytestmark = pytest.mark.torch2  # dispatch modes whose results are a subclass
+
 ops = torch.ops.seqtrain
 
 

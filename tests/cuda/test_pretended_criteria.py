@@ -17,6 +17,8 @@ from seqtrain.scores import Packed
 from tests.cuda.pretend import DEVICE, pretended_cuda
 from tests.ops.examples import offsets_of, packed_rows
 
+pytestmark = pytest.mark.torch2  # dispatch modes whose results are a subclass
+
 Move = Callable[[torch.Tensor], torch.Tensor]
 
 _RANDOM = torch.Generator().manual_seed(3)
