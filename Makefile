@@ -59,11 +59,11 @@ gpu: venv
 	$(bin)/python -m pytest tests/gpu
 	$(bin)/python -m benchmarks.gpu
 
+# On two processors.
 fuzz: venv
-	$(bin)/python -m tests.fuzz.text_readers --seconds 60
-	$(bin)/python -m tests.fuzz.caches --seconds 20
-	$(bin)/python -m tests.fuzz.frames --seconds 20
-	$(bin)/python -m tests.fuzz.recordings --seconds 10
+	{ $(bin)/python -m tests.fuzz.caches --seconds 20 && $(bin)/python -m tests.fuzz.frames --seconds 20 && \
+		$(bin)/python -m tests.fuzz.recordings --seconds 10; } & others=$$!; \
+	$(bin)/python -m tests.fuzz.text_readers --seconds 60 && wait $$others
 
 # The generator is pinned in an environment of its own: code of a newer one would narrow what users may have installed.
 proto:
