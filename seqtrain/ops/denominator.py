@@ -16,8 +16,8 @@ import torch
 
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
-from seqtrain.ops.automata import SCHEMA, Automata, Summary, summarize
-from seqtrain.ops.full_sum import check_labels, gradients, save_for_gradients
+from seqtrain.ops.automata import SCHEMA, Automata, Summary
+from seqtrain.ops.full_sum import checked_summary, gradients, save_for_gradients
 from seqtrain.ops.full_sum import feasible as feasible_paths
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, register
@@ -45,10 +45,7 @@ def feasible(
     """`seqtrain.ops.full_sum.feasible`; what leaks may end a path anywhere, after any number of frames."""
     if leak == 0:
         return feasible_paths(automata, scores, offsets, lengths, on_infeasible)
-    arguments.check_lengths(lengths, scores, offsets)
-    automata.check_weights()
-    check_labels(automata, scores.shape[-1])
-    return torch.zeros_like(lengths), summarize(automata)
+    return torch.zeros_like(lengths), checked_summary(automata, scores, offsets, lengths)
 
 
 def _forward(

@@ -24,10 +24,10 @@ from seqtrain.ops.library import LIBRARY, register
 from seqtrain.ops.occupancies import register_gradients
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["check_labels", "feasible", "forward", "full_sum", "gradients", "save_for_gradients"]
+__all__ = ["checked_summary", "feasible", "forward", "full_sum", "gradients", "save_for_gradients"]
 
 
-def check_labels(automata: Automata, num_labels: int) -> None:
+def _check_labels(automata: Automata, num_labels: int) -> None:
     """Raises LabelError for the first arc whose label isn't a column of the scores."""
     labels = automata.arcs[:, 2]
     bad = (labels >= num_labels).nonzero()
@@ -46,6 +46,16 @@ def check_labels(automata: Automata, num_labels: int) -> None:
     )
 
 
+def checked_summary(
+    automata: Automata, scores: torch.Tensor, offsets: torch.Tensor | None, lengths: torch.Tensor
+) -> Summary:
+    """Checks what is in host memory: lengths, weights, labels. Returns what was found of the automata."""
+    arguments.check_lengths(lengths, scores, offsets)
+    automata.check_weights()
+    _check_labels(automata, scores.shape[-1])
+    return summarize(automata)
+
+
 def feasible(
     automata: Automata,
     scores: torch.Tensor,
@@ -53,11 +63,8 @@ def feasible(
     lengths: torch.Tensor,
     on_infeasible: str,
 ) -> tuple[torch.Tensor, Summary]:
-    """Checks what is in host memory; (B,) status before the recursion, and what was found of the automata."""
-    arguments.check_lengths(lengths, scores, offsets)
-    automata.check_weights()
-    check_labels(automata, scores.shape[-1])
-    summary = summarize(automata)
+    """(B,) status before the recursion, and what `checked_summary` has found of the automata."""
+    summary = checked_summary(automata, scores, offsets, lengths)
     status, items = infeasible_items(summary, lengths)
     arguments.raise_infeasible(items, on_infeasible)
     return status, summary

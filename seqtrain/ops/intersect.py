@@ -15,8 +15,8 @@ import torch
 
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
-from seqtrain.ops.automata import SCHEMA, Automata, infeasible_items, summarize
-from seqtrain.ops.full_sum import check_labels
+from seqtrain.ops.automata import SCHEMA, Automata
+from seqtrain.ops.full_sum import feasible
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import register
 
@@ -48,11 +48,7 @@ def _forward(
     ).for_kernels()
     lengths = arguments.int64(lengths)
     batch = arguments.batch_size(scores, offsets)
-    arguments.check_lengths(lengths, scores, offsets)
-    automata.check_weights()
-    check_labels(automata, scores.shape[-1])
-    status, items = infeasible_items(summarize(automata), lengths)
-    arguments.raise_infeasible(items, on_infeasible)
+    status, _ = feasible(automata, scores, offsets, lengths, on_infeasible)
     truncated = torch.zeros(batch, dtype=torch.int64)
     found = KERNELS.intersect(
         arguments.tensor_argument(scores, offsets),

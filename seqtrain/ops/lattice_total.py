@@ -17,7 +17,7 @@ from seqtrain.ops.lattices import LATTICE_SCHEMA, Lattices, check_status
 from seqtrain.ops.library import LIBRARY, refuse_derivative, register
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["lattice_total"]
+__all__ = ["lattice_total", "times_posteriors"]
 
 
 def _forward(
@@ -70,7 +70,7 @@ def _fake(
     )
 
 
-def _backward(
+def times_posteriors(
     grad_value: torch.Tensor, weights: torch.Tensor, posteriors: torch.Tensor, offsets: torch.Tensor
 ) -> torch.Tensor:
     """Gradient of the utterance times the posterior of the arc or final state."""
@@ -94,7 +94,7 @@ _NAME = register(
 )
 _BACKWARD = register(
     "lattice_total_backward(Tensor grad_value, Tensor weights, Tensor posteriors, Tensor offsets) -> Tensor",
-    cpu=_backward,
+    cpu=times_posteriors,
     fake=_backward_fake,
 )
 refuse_derivative(_BACKWARD, "the total score of a lattice has no second derivative yet")

@@ -9,10 +9,9 @@ from seqtrain.ops import arguments
 from seqtrain.ops.ctc import feasible
 from seqtrain.ops.cuda.rows import Rows
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
+from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
 
 __all__ = ["backward", "backward_into", "forward"]
-
-_PADDING = 4  # states beside a frame's own (csrc/cuda/sweep.h)
 
 
 def _columns(targets: torch.Tensor, target_lengths: torch.Tensor, blank: int) -> torch.Tensor:
@@ -55,9 +54,8 @@ def forward(
         emissions = pass_over.emissions(scores, status, normalizer if normalize else None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
         states = 2 * width + 1
-        size = torch.finfo(real).bits // 8
-        state_bytes = 2 * (states + _PADDING) * (size + 4)
-        workspace = on.workspace(2 * batch, state_bytes)
+        block_bytes = state_bytes(states, real)
+        workspace = on.workspace(2 * batch, block_bytes)
         problem: dict[str, Argument] = {
             "batch": batch,
             "max_frames": pass_over.max_frames,
@@ -81,8 +79,8 @@ def forward(
         }
         for phase in (0, 1):
             on.launch(
-                f"ctc_sweep_{pass_over.suffix}", "CtcProblem", 2 * batch, threads_for(states, 512),
-                state_bytes if workspace is None else 0, **problem, phase=phase,
+                f"ctc_sweep_{pass_over.suffix}", "CtcProblem", 2 * batch, threads_for(states, SWEEP_THREADS),
+                block_bytes if workspace is None else 0, **problem, phase=phase,
             )  # fmt: skip
         if with_gradient:
             on.launch(

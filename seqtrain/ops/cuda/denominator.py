@@ -16,13 +16,11 @@ from seqtrain.ops.automata import Automata
 from seqtrain.ops.cuda.denominator_layout import DeviceLayout, lay_out_once
 from seqtrain.ops.cuda.rows import Rows, suffix
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
+from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
 from seqtrain.ops.denominator import feasible, lay_out
 
 __all__ = ["STORE_BYTES", "forward", "store_frames"]
 
-_PADDING = 4  # states beside a frame's own (csrc/cuda/sweep.h)
-_ARRAYS = 2  # of states that a block holds
-_SWEEP_THREADS = 512
 _WEIGHT_THREADS, _WEIGHT_BLOCKS = 256, 1024
 STORE_BYTES = 2 << 30
 """Of a batch's states; where all of them take more, the others are computed a second time."""
@@ -167,8 +165,8 @@ def forward(
         pass_over = Rows(on, scores, offsets, lengths, table.columns, shared_columns=True, normalize=False)
         emissions = pass_over.emissions(scores, status, None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
-        state_bytes = _ARRAYS * (table.width + _PADDING) * (torch.finfo(real).bits // 8 + 4)
-        workspace = on.workspace(2 * batch, state_bytes)
+        block_bytes = state_bytes(table.width, real)
+        workspace = on.workspace(2 * batch, block_bytes)
         # Either direction adds up arcs of its own half of the frames.
         halves = torch.zeros(
             (batch, 2, table.incoming_arc.shape[0]) if with_weights_gradient else (0,),
@@ -196,7 +194,7 @@ def forward(
         for phase in (0, 1):
             on.launch(
                 f"denominator_sweep_{pass_over.suffix}", "DenominatorProblem", 2 * batch,
-                threads_for(table.width, _SWEEP_THREADS), state_bytes if workspace is None else 0,
+                threads_for(table.width, SWEEP_THREADS), block_bytes if workspace is None else 0,
                 **problem, phase=phase,
             )  # fmt: skip
         if with_weights_gradient and arcs.shape[0]:

@@ -17,6 +17,7 @@ from seqtrain.ops.automata import Automata
 from seqtrain.ops.cuda.layout import lay_out
 from seqtrain.ops.cuda.rows import Rows
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
+from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
 from seqtrain.ops.full_sum import feasible
 from seqtrain.ops.occupancies import weights_backward as weighted_sum
 
@@ -29,10 +30,6 @@ __all__ = [
     "tangents",
     "weights_backward",
 ]
-
-_PADDING = 4  # states beside a frame's own (csrc/cuda/sweep.h)
-_ARRAYS = 2  # of states that a block holds
-_SWEEP_THREADS = 512
 
 
 def forward(
@@ -83,8 +80,8 @@ def forward(
         pass_over = Rows(on, scores, offsets, lengths, layout.columns, shared_columns=shared, normalize=False)
         emissions = pass_over.emissions(scores, status, None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
-        state_bytes = _ARRAYS * (layout.nodes + _PADDING) * (torch.finfo(real).bits // 8 + 4)
-        workspace = on.workspace(2 * batch, state_bytes)
+        block_bytes = state_bytes(layout.nodes, real)
+        workspace = on.workspace(2 * batch, block_bytes)
         problem: dict[str, Argument] = {
             **layout.fields,
             "batch": batch,
@@ -112,7 +109,7 @@ def forward(
         for phase in (0, 1):
             on.launch(
                 f"full_sum_sweep_{pass_over.suffix}", "FullSumProblem", 2 * batch,
-                threads_for(layout.nodes, _SWEEP_THREADS), state_bytes if workspace is None else 0,
+                threads_for(layout.nodes, SWEEP_THREADS), block_bytes if workspace is None else 0,
                 **problem, phase=phase,
             )  # fmt: skip
         if with_scores_gradient:

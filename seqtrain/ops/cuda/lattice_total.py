@@ -8,7 +8,7 @@ import torch
 
 from seqtrain.ops.cuda.lattices import sweep
 from seqtrain.ops.cuda.runtime import Runtime
-from seqtrain.ops.lattice_total import _backward as times_posteriors
+from seqtrain.ops.lattice_total import times_posteriors
 from seqtrain.ops.lattices import LARGEST_WEIGHT, Lattices, check_order, refuse_weights
 
 __all__ = ["backward", "forward"]

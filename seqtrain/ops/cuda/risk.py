@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from seqtrain.infeasible import report_inside
@@ -13,9 +15,7 @@ from seqtrain.ops.risk import LARGEST_WEIGHT, apply_policy, check_shapes, raise_
 
 __all__ = ["forward", "risks_backward", "weights_backward"]
 
-_SMALLEST_WEIGHT = (
-    -(2.0**26) / 1.4426950408889634
-)  # where the CPU's exponentials become 0 (csrc/recursion/number.h)
+_SMALLEST_WEIGHT = -(2.0**26) * math.log(2)  # where the CPU's exponentials become 0 (csrc/recursion/number.h)
 
 
 def forward(

@@ -1,0 +1,17 @@
+"""What the sweeps over the frames of automata take of a block (csrc/cuda/sweep.h)."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["SWEEP_THREADS", "state_bytes"]
+
+SWEEP_THREADS = 512
+"""Threads of a block, at most."""
+_PADDING = 4  # states beside a frame's own
+_ARRAYS = 2  # the frame before, and the frame
+
+
+def state_bytes(states: int, real: torch.dtype) -> int:
+    """Memory for the states of two frames, a mantissa and an exponent of 4 bytes each."""
+    return _ARRAYS * (states + _PADDING) * (torch.finfo(real).bits // 8 + 4)
