@@ -34,12 +34,11 @@ def compilers() -> list[Compiler]:
 
 
 @pytest.mark.timeout(600)  # each compiler takes a quarter of a minute of an idle processor
-@pytest.mark.parametrize("capability", ARCHITECTURES[::3])  # `python -m tests.cuda.resources` goes over all
-def test_the_kernels_compile_without_spills_and_a_block_fits(capability: int) -> None:
-    able = [one for one in compilers() if capability in one.architectures()]
-    assert able, "a package that brings a newer compiler is among those that tests need"
-    for one in able:
-        check_kernels(one, capability)
+def test_the_kernels_compile_without_spills_and_a_block_fits() -> None:
+    """By every compiler there is, for what all of them know; `python -m tests.cuda.resources` goes over the rest."""
+    assert compilers()
+    for one in compilers():
+        check_kernels(one, ARCHITECTURES[0])
 
 
 def check_kernels(of: Compiler, capability: int) -> None:
