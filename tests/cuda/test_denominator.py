@@ -16,14 +16,14 @@ from seqtrain.errors import DerivativeError, FsaError, InfeasibleError, LabelErr
 from seqtrain.fsa import Fsa
 from seqtrain.ops.cuda import denominator as on_cuda
 from seqtrain.ops.cuda import denominator_layout
-from seqtrain.scores import Packed
+from seqtrain.scores import Packed, Scores
 from tests.cuda.emulation import ORDERS, EmulatedCuda, on_emulated_cuda
 from tests.fsa.strategies import quick
 from tests.ops.exact import assert_full_sum_exact, assert_leaky_exact, assert_posteriors_exact, trainable
 from tests.ops.examples import DTYPES, ergodic, offsets_of, packed_rows, random_fsa, random_scores
 from tests.ops.gradient import gradient, scores_gradient
 
-Sum = Callable[[torch.Tensor, torch.Tensor, Fsa], torch.Tensor]
+Sum = Callable[[Scores, torch.Tensor, Fsa], torch.Tensor]
 
 SUMS: dict[str, Sum] = {
     "full": lambda x, n, fsa: st.full_sum(x, n, fsa, on_infeasible="mask"),
@@ -203,7 +203,7 @@ def test_packed_is_padded_and_padding_is_not_read(name: str) -> None:
     with on_emulated_cuda():
         value, expected = scores_gradient(lambda x: SUMS[name](x, lengths, fsa), scores)
         packed, found = scores_gradient(
-            lambda x: SUMS[name](Packed(x, offsets_of(lengths)), lengths, fsa),  # type: ignore[arg-type]
+            lambda x: SUMS[name](Packed(x, offsets_of(lengths)), lengths, fsa),
             packed_rows(scores, lengths),
         )
     assert torch.equal(packed, value)
