@@ -4,8 +4,7 @@
 
 #include "../cpu/kernels.h"
 #include "../cuda/ctc.h"
-#include "../cuda/rows.h"
-#include "check.h"
+#include "row_pass.h"
 
 namespace seqtrain {
 namespace {
@@ -67,70 +66,40 @@ Result run_cuda(Batch& in, Order order, uint32_t seed) {
   out.status.assign(size(in.batch), 0);
   out.occupancies.assign(size(rows * width), 0);
   out.gradient.assign(size(rows * in.labels), 0);
-  std::vector<float> normalizer = scratch<float>(2 * rows), emission = scratch<float>(rows * width),
-                     store = scratch<float>(rows * states), carry = scratch<float>(2 * in.batch * states);
-  std::vector<int32_t> emission_exponent = scratch<int32_t>(rows * width),
-                       store_exponent = scratch<int32_t>(rows * states),
-                       carry_exponent = scratch<int32_t>(2 * in.batch * states), row_status = scratch<int32_t>(rows);
-  std::vector<double> row_log = scratch<double>(rows), weight(size(in.batch), 1.5),
-                      likelihood(size(in.batch), -std::numeric_limits<double>::infinity());
+  std::vector<float> normalizer = scratch<float>(2 * rows), store = scratch<float>(rows * states),
+                     carry = scratch<float>(2 * in.batch * states);
+  std::vector<int32_t> store_exponent = scratch<int32_t>(rows * states),
+                       carry_exponent = scratch<int32_t>(2 * in.batch * states);
+  const std::vector<double> weight(size(in.batch), 1.5);
 
-  RowsProblem pass{};
-  pass.scores = reinterpret_cast<char*>(in.scores.data());
-  pass.dtype = float32;
-  pass.stride_utterance = pass.gradient_stride_utterance = in.frames * in.labels;
-  pass.stride_frame = pass.gradient_stride_frame = in.labels;
-  pass.stride_label = pass.gradient_stride_label = 1;
-  pass.gradient = reinterpret_cast<char*>(out.gradient.data());
-  pass.batch = in.batch;
-  pass.labels = in.labels;
-  pass.max_frames = in.frames;
-  pass.width = width;
-  pass.column_labels = columns.data();
-  pass.order = order_of.data();
-  pass.lengths = in.lengths.data();
-  pass.normalize = in.normalize ? 1 : 0;
-  pass.normalizer = normalizer.data();
-  pass.emission = emission.data();
-  pass.emission_exponent = emission_exponent.data();
-  pass.row_log = row_log.data();
-  pass.row_status = row_status.data();
-  pass.log_likelihood = likelihood.data();
-  pass.value_sign = pass.occupancy_sign = -1;
-  pass.value = out.loss.data();
-  pass.status = out.status.data();
-  pass.weight = weight.data();
-  pass.occupancies = out.occupancies.data();
+  RowPass pass(in, columns, width, false, -1, out.loss, out.status);
+  pass.differentiate(out.gradient, weight, out.occupancies);
+  pass.problem.order = order_of.data();
+  pass.problem.normalize = in.normalize ? 1 : 0;
+  pass.problem.normalizer = normalizer.data();
 
   CtcProblem sweep{};
-  sweep.batch = in.batch;
-  sweep.max_frames = in.frames;
+  pass.hand_to(sweep);
   sweep.max_targets = in.targets;
-  sweep.lengths = in.lengths.data();
   sweep.targets = in.target.data();
   sweep.target_lengths = in.target_lengths.data();
-  sweep.emission = emission.data();
-  sweep.emission_exponent = emission_exponent.data();
   sweep.store = store.data();
   sweep.store_exponent = store_exponent.data();
   sweep.carry = carry.data();
   sweep.carry_exponent = carry_exponent.data();
-  sweep.log_likelihood = likelihood.data();
-  sweep.row_status = row_status.data();
-  sweep.status = out.status.data();
   sweep.with_gradient = 1;
   sweep.occupancies = out.occupancies.data();
 
   // More threads than most frames have states, and fewer than some.
   constexpr int threads = 64;
   const int64_t shared = reduction_bytes + 2 * state_bytes<float>(states);
-  launch("emissions_float32", rows, threads, reduction_bytes, &pass, order, seed);
+  launch("emissions_float32", rows, threads, reduction_bytes, &pass.problem, order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
     launch("ctc_sweep_float32", 2 * in.batch, threads, shared, &sweep, order, seed);
   launch("ctc_occupancies_float32", rows, threads, reduction_bytes, &sweep, order, seed);
-  launch("values", in.batch, threads, reduction_bytes, &pass, order, seed);
-  launch("gradient_float32", rows, threads, reduction_bytes + width * static_cast<int64_t>(sizeof(float)), &pass, order,
-         seed);
+  launch("values", in.batch, threads, reduction_bytes, &pass.problem, order, seed);
+  launch("gradient_float32", rows, threads, reduction_bytes + width * static_cast<int64_t>(sizeof(float)),
+         &pass.problem, order, seed);
   return out;
 }
 

@@ -5,7 +5,7 @@
 #include "../cpu/kernels.h"
 #include "../cuda/denominator.h"
 #include "../recursion/denominator_slices.h"
-#include "check.h"
+#include "row_pass.h"
 
 namespace seqtrain {
 namespace {
@@ -132,48 +132,20 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   const Weights finals(in.num_finals(), nullptr, in.final_weights, true, largest_final, order, seed);
   const Weights leak(layout.nodes(), tables.node_state.data(), in.distribution, false, in.leak, order, seed);
 
-  std::vector<int64_t> labels(layout.column_label, layout.column_label + columns);
-  std::vector<float> emission(size(rows * columns));
-  std::vector<int32_t> emission_exponent(emission.size()), row_status(size(rows));
-  std::vector<double> row_log(size(rows)), likelihood(size(in.batch), -std::numeric_limits<double>::infinity());
-  std::vector<float> scores = in.scores;
-  RowsProblem pass{};
-  pass.scores = reinterpret_cast<char*>(scores.data());
-  pass.dtype = float32;
-  pass.stride_utterance = in.frames * in.labels;
-  pass.stride_frame = in.labels;
-  pass.stride_label = 1;
-  pass.batch = in.batch;
-  pass.labels = in.labels;
-  pass.max_frames = in.frames;
-  pass.width = columns;
-  pass.shared_columns = 1;
-  pass.column_labels = labels.data();
-  pass.lengths = in.lengths.data();
-  pass.emission = emission.data();
-  pass.emission_exponent = emission_exponent.data();
-  pass.row_log = row_log.data();
-  pass.row_status = row_status.data();
-  pass.log_likelihood = likelihood.data();
-  pass.value_sign = 1;
-  pass.value = out.value.data();
-  pass.status = out.status.data();
+  const std::vector<int64_t> labels(layout.column_label, layout.column_label + columns);
+  RowPass pass(in, labels, columns, true, 1, out.value, out.status);
 
   const int64_t segments = (middle_of(in.frames) + in.segment - 1) / in.segment;
-  std::vector<float> store(size(2 * in.batch * in.segment * width)), checkpoint(size(2 * in.batch * segments * width)),
-      carry(size(2 * in.batch * width));
-  std::vector<int32_t> store_exponent(store.size()), checkpoint_exponent(checkpoint.size()),
-      carry_exponent(carry.size());
+  std::vector<float> store = scratch<float>(2 * in.batch * in.segment * width),
+                     checkpoint = scratch<float>(2 * in.batch * segments * width),
+                     carry = scratch<float>(2 * in.batch * width);
+  std::vector<int32_t> store_exponent = scratch<int32_t>(2 * in.batch * in.segment * width),
+                       checkpoint_exponent = scratch<int32_t>(2 * in.batch * segments * width),
+                       carry_exponent = scratch<int32_t>(2 * in.batch * width);
   std::vector<double> arc_sums(size(2 * in.batch * count(incoming)));
   DenominatorProblem sweep{};
-  sweep.batch = in.batch;
-  sweep.max_frames = in.frames;
-  sweep.lengths = in.lengths.data();
-  sweep.status = out.status.data();
+  pass.hand_to(sweep);
   sweep.columns = columns;
-  sweep.emission = emission.data();
-  sweep.emission_exponent = emission_exponent.data();
-  sweep.row_status = row_status.data();
   sweep.arrivals = layout.arrivals;
   sweep.aggregates = layout.aggregates;
   sweep.slots = layout.slots;
@@ -214,7 +186,6 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   sweep.checkpoint_exponent = checkpoint_exponent.data();
   sweep.carry = carry.data();
   sweep.carry_exponent = carry_exponent.data();
-  sweep.log_likelihood = likelihood.data();
   sweep.with_gradient = 1;
   sweep.occupancies = out.occupancies.data();
   sweep.arc_occupancies = arc_sums.data();
@@ -222,11 +193,11 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   sweep.final_occupancies = out.finals.data();
 
   constexpr int threads = 64;
-  launch("emissions_float32", rows, threads, reduction_bytes, &pass, order, seed);
+  launch("emissions_float32", rows, threads, reduction_bytes, &pass.problem, order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
     launch("denominator_sweep_float32", 2 * in.batch, threads, reduction_bytes + 2 * state_bytes<float>(width), &sweep,
            order, seed);
-  launch("values", in.batch, threads, reduction_bytes, &pass, order, seed);
+  launch("values", in.batch, threads, reduction_bytes, &pass.problem, order, seed);
   for (int64_t b = 0; b < in.batch; b++)
     for (int64_t place = 0; place < count(incoming); place++)
       if (incoming.arc[size(place)] >= 0)

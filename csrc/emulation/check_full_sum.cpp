@@ -2,9 +2,8 @@
 
 #include "../cpu/kernels.h"
 #include "../cuda/full_sum.h"
-#include "../cuda/rows.h"
 #include "automata.h"
-#include "check.h"
+#include "row_pass.h"
 
 namespace seqtrain {
 namespace {
@@ -37,59 +36,28 @@ Result run_cuda(AutomataBatch& in, Order order, uint32_t seed) {
   Result out(in);
   std::vector<int64_t> columns(in.used.size() * size(in.width));
   const DeviceLayout layout = lay_out_for_device<float>(in.automata.view(), true, in.width, columns.data(), 1);
-  std::vector<float> emission = scratch<float>(rows * in.width), occupancies = scratch<float>(rows * in.width),
-                     store = scratch<float>(rows * layout.nodes), carry = scratch<float>(2 * in.batch * layout.nodes);
-  std::vector<int32_t> emission_exponent = scratch<int32_t>(rows * in.width),
-                       store_exponent = scratch<int32_t>(rows * layout.nodes),
-                       carry_exponent = scratch<int32_t>(2 * in.batch * layout.nodes),
-                       row_status = scratch<int32_t>(rows);
-  std::vector<double> row_log = scratch<double>(rows), halves(2 * out.arcs.size()), weight(size(in.batch), 1.5),
-                      likelihood(size(in.batch), -std::numeric_limits<double>::infinity());
+  std::vector<float> occupancies = scratch<float>(rows * in.width), store = scratch<float>(rows * layout.nodes),
+                     carry = scratch<float>(2 * in.batch * layout.nodes);
+  std::vector<int32_t> store_exponent = scratch<int32_t>(rows * layout.nodes),
+                       carry_exponent = scratch<int32_t>(2 * in.batch * layout.nodes);
+  std::vector<double> halves(2 * out.arcs.size());
+  const std::vector<double> weight(size(in.batch), 1.5);
 
-  RowsProblem pass{};
-  pass.scores = reinterpret_cast<char*>(in.scores.data());
-  pass.dtype = float32;
-  pass.stride_utterance = pass.gradient_stride_utterance = in.frames * in.labels;
-  pass.stride_frame = pass.gradient_stride_frame = in.labels;
-  pass.stride_label = pass.gradient_stride_label = 1;
-  pass.gradient = reinterpret_cast<char*>(out.gradient.data());
-  pass.batch = in.batch;
-  pass.labels = in.labels;
-  pass.max_frames = in.frames;
-  pass.width = in.width;
-  pass.shared_columns = in.shared() ? 1 : 0;
-  pass.column_labels = columns.data();
-  pass.lengths = in.lengths.data();
-  pass.emission = emission.data();
-  pass.emission_exponent = emission_exponent.data();
-  pass.row_log = row_log.data();
-  pass.row_status = row_status.data();
-  pass.log_likelihood = likelihood.data();
-  pass.value_sign = pass.occupancy_sign = 1;
-  pass.value = out.value.data();
-  pass.status = out.status.data();
-  pass.weight = weight.data();
-  pass.occupancies = occupancies.data();
+  RowPass pass(in, columns, in.width, in.shared(), 1, out.value, out.status);
+  pass.differentiate(out.gradient, weight, occupancies);
 
   FullSumProblem sweep{};
-  sweep.batch = in.batch;
-  sweep.max_frames = in.frames;
+  pass.hand_to(sweep);
   sweep.shared_graph = in.shared() ? 1 : 0;
   sweep.graphs = layout.bytes.data();
   sweep.reals = layout.bytes.data() + layout.reals;
   sweep.integers = reinterpret_cast<const int32_t*>(layout.bytes.data() + layout.integers);
-  sweep.lengths = in.lengths.data();
   sweep.columns = in.width;
-  sweep.emission = emission.data();
-  sweep.emission_exponent = emission_exponent.data();
   sweep.nodes = layout.nodes;
   sweep.store = store.data();
   sweep.store_exponent = store_exponent.data();
   sweep.carry = carry.data();
   sweep.carry_exponent = carry_exponent.data();
-  sweep.log_likelihood = likelihood.data();
-  sweep.row_status = row_status.data();
-  sweep.status = out.status.data();
   sweep.with_gradient = 1;
   sweep.occupancies = occupancies.data();
   sweep.arc_occupancies = halves.data();
@@ -98,13 +66,13 @@ Result run_cuda(AutomataBatch& in, Order order, uint32_t seed) {
 
   constexpr int threads = 64;
   const int64_t shared = reduction_bytes + 2 * state_bytes<float>(layout.nodes);
-  launch("emissions_float32", rows, threads, reduction_bytes, &pass, order, seed);
+  launch("emissions_float32", rows, threads, reduction_bytes, &pass.problem, order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
     launch("full_sum_sweep_float32", 2 * in.batch, threads, shared, &sweep, order, seed);
   launch("full_sum_occupancies_float32", rows, threads, reduction_bytes, &sweep, order, seed);
-  launch("values", in.batch, threads, reduction_bytes, &pass, order, seed);
-  launch("gradient_float32", rows, threads, reduction_bytes + in.width * static_cast<int64_t>(sizeof(float)), &pass,
-         order, seed);
+  launch("values", in.batch, threads, reduction_bytes, &pass.problem, order, seed);
+  launch("gradient_float32", rows, threads, reduction_bytes + in.width * static_cast<int64_t>(sizeof(float)),
+         &pass.problem, order, seed);
   for (std::size_t a = 0; a < out.arcs.size(); a++) out.arcs[a] = halves[a] + halves[out.arcs.size() + a];
   return out;
 }

@@ -16,36 +16,53 @@ import torch
 
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
-from seqtrain.ops.automata import SCHEMA, Automata, Summary
-from seqtrain.ops.full_sum import checked_summary, gradients, save_for_gradients
-from seqtrain.ops.full_sum import feasible as feasible_paths
+from seqtrain.ops.automata import SCHEMA, Automata, Summary, infeasible_items, summarize
+from seqtrain.ops.full_sum import check_host_memory, gradients, save_for_gradients
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.library import LIBRARY, register
 from seqtrain.ops.occupancies import register_gradients
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["denominator", "feasible", "lay_out"]
+__all__ = ["denominator", "lay_out", "prepare"]
+
+_COLUMNS, _COLUMN_LABELS = 3, 8  # where csrc/recursion/denominator_layout.h has them
 
 
 def lay_out(automata: Automata) -> torch.Tensor:
-    """(N,) int32, what the kernel needs of the structure of one automaton: its arcs, and which weights are -inf."""
+    """(N,) int32, what the kernel needs of the structure of one automaton: its arcs, and which weights are -inf.
+
+    Behind it stand the fewest and the most frames that the automaton accepts.
+    """
     arrays = automata.for_kernels()
-    block = KERNELS.lay_out_denominator(arrays.argument())
-    return torch.frombuffer(bytearray(block), dtype=torch.int32)
+    block = torch.frombuffer(bytearray(KERNELS.lay_out_denominator(arrays.argument())), dtype=torch.int32)
+    summary = summarize(arrays)
+    return torch.cat((block, summary.fewest.to(torch.int32), summary.most.to(torch.int32)))
 
 
-def feasible(
+def _summary(layout: torch.Tensor) -> Summary:
+    fewest, most, labels = layout[-2:-1], layout[-1:], layout[_COLUMNS : _COLUMNS + 1]
+    return Summary(*(field.to(torch.int64) for field in (fewest, most, labels)))
+
+
+def prepare(
     automata: Automata,
     scores: torch.Tensor,
     offsets: torch.Tensor | None,
     lengths: torch.Tensor,
+    layout: torch.Tensor | None,
     leak: float,
     on_infeasible: str,
-) -> tuple[torch.Tensor, Summary]:
-    """`seqtrain.ops.full_sum.feasible`; what leaks may end a path anywhere, after any number of frames."""
-    if leak == 0:
-        return feasible_paths(automata, scores, offsets, lengths, on_infeasible)
-    return torch.zeros_like(lengths), checked_summary(automata, scores, offsets, lengths)
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Checks what is in host memory. Returns the layout, (B,) status before the recursion, and the number of columns.
+
+    What leaks may end a path anywhere, after any number of frames: how many the automaton accepts says nothing then.
+    """
+    check_host_memory(automata, scores, offsets, lengths)
+    layout = lay_out(automata) if layout is None else layout
+    summary = _summary(layout)
+    status, items = infeasible_items(summary, lengths) if leak == 0 else (torch.zeros_like(lengths), [])
+    arguments.raise_infeasible(items, on_infeasible)
+    return layout, status, int(summary.labels)
 
 
 def _forward(
@@ -75,14 +92,11 @@ def _forward(
     ).for_kernels()
     lengths = arguments.int64(lengths)
     batch = arguments.batch_size(scores, offsets)
-    status, summary = feasible(automata, scores, offsets, lengths, leak, on_infeasible)
-
-    width = int(summary.labels.max())
+    layout, status, width = prepare(automata, scores, offsets, lengths, layout, leak, on_infeasible)
     dtype = arguments.arithmetic_dtype(scores)
     value = torch.zeros(batch, dtype=torch.float64)
     occupancies = arguments.new_output((*scores.shape[:-1], width) if with_scores_gradient else (0,), dtype)
-    layout = lay_out(automata) if layout is None else layout
-    columns = layout[8 : 8 + width].to(torch.int64)[None]
+    columns = layout[_COLUMN_LABELS : _COLUMN_LABELS + width].to(torch.int64)[None]
     shape = [
         (batch, count) if with_weights_gradient else (0,) for count in (arcs.shape[0], final_states.shape[0])
     ]

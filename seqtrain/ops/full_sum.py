@@ -24,7 +24,7 @@ from seqtrain.ops.library import LIBRARY, register
 from seqtrain.ops.occupancies import register_gradients
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["checked_summary", "feasible", "forward", "full_sum", "gradients", "save_for_gradients"]
+__all__ = ["check_host_memory", "feasible", "forward", "full_sum", "gradients", "save_for_gradients"]
 
 
 def _check_labels(automata: Automata, num_labels: int) -> None:
@@ -46,14 +46,13 @@ def _check_labels(automata: Automata, num_labels: int) -> None:
     )
 
 
-def checked_summary(
+def check_host_memory(
     automata: Automata, scores: torch.Tensor, offsets: torch.Tensor | None, lengths: torch.Tensor
-) -> Summary:
-    """Checks what is in host memory: lengths, weights, labels. Returns what was found of the automata."""
+) -> None:
+    """Checks what is in host memory: lengths, weights, labels."""
     arguments.check_lengths(lengths, scores, offsets)
     automata.check_weights()
     _check_labels(automata, scores.shape[-1])
-    return summarize(automata)
 
 
 def feasible(
@@ -63,8 +62,9 @@ def feasible(
     lengths: torch.Tensor,
     on_infeasible: str,
 ) -> tuple[torch.Tensor, Summary]:
-    """(B,) status before the recursion, and what `checked_summary` has found of the automata."""
-    summary = checked_summary(automata, scores, offsets, lengths)
+    """`check_host_memory`; then (B,) status before the recursion, and what was found of the automata."""
+    check_host_memory(automata, scores, offsets, lengths)
+    summary = summarize(automata)
     status, items = infeasible_items(summary, lengths)
     arguments.raise_infeasible(items, on_infeasible)
     return status, summary

@@ -17,7 +17,7 @@ from seqtrain.ops.cuda.denominator_layout import DeviceLayout, lay_out_once
 from seqtrain.ops.cuda.rows import Rows, suffix
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
 from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
-from seqtrain.ops.denominator import feasible, lay_out
+from seqtrain.ops.denominator import prepare
 
 __all__ = ["STORE_BYTES", "forward", "store_frames"]
 
@@ -27,7 +27,9 @@ STORE_BYTES = 2 << 30
 
 
 def _largest(weights: torch.Tensor, used: torch.Tensor) -> float:
-    return float(weights[used].max()) if used.numel() else 0.0
+    if used.numel() == 0:
+        return 0.0
+    return float((weights if used.numel() == weights.numel() else weights[used]).max())
 
 
 def store_frames(longest: int, bytes_of_frame: int) -> int:
@@ -143,10 +145,8 @@ def forward(
     lengths = arguments.int64(lengths)
     offsets = None if offsets is None else arguments.int64(offsets)
     batch, device = arguments.batch_size(scores, offsets), on.device
-    status, summary = feasible(automata, scores, offsets, lengths, leak, on_infeasible)
-    status = status.to(device)
-    width, real = int(summary.labels.max()), arguments.arithmetic_dtype(scores)
-    layout = lay_out(automata) if layout is None else layout
+    layout, status, width = prepare(automata, scores, offsets, lengths, layout, leak, on_infeasible)
+    status, real = status.to(device), arguments.arithmetic_dtype(scores)
     table = lay_out_once(on, layout, arcs.shape[0])
     value = torch.zeros(batch, dtype=torch.float64, device=device)
     with_gradient = with_scores_gradient or with_weights_gradient
