@@ -48,6 +48,20 @@ def test_topologies(name: str, dtype: torch.dtype) -> None:
     assert_full_sum_exact(*random_topology(name, 3, dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("gap", [0.5, 2.0, 4.5, 4.8, 5.0, 5.3, 20.0, 100.0])
+def test_the_one_path_is_far_below_where_scores_lead(gap: float, dtype: torch.dtype) -> None:
+    """A chain that must move on in nearly each frame, and scores that want it to stay: plain doubles reach 330 nats."""
+    states, frames = 70, 72
+    arcs = [[s, d, s] for s in range(states) for d in (s, s + 1)]
+    fsa = Fsa(arcs, torch.zeros(len(arcs), dtype=dtype), num_states=states + 1, final={states: 0.0})
+    random = np.random.default_rng(1)
+    scores = torch.from_numpy(random.normal(size=(1, frames, states))).to(dtype)
+    scores[:, :, 0] += gap
+    scores[:, frames // 2 :, 1:] -= gap
+    assert_full_sum_exact(scores, torch.tensor([frames]), fsa)
+
+
 @pytest.mark.parametrize("labels", [2, 17, 40])
 def test_states_entered_with_many_labels(labels: int) -> None:
     """Each state has an arc from each state with each label: aggregates alone, and every source row scattered."""
