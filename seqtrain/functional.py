@@ -32,7 +32,7 @@ from seqtrain.scores import (
     check_policy,
     check_scores,
     derivative_anchor,
-    host_integers,
+    integers_beside,
     split_scores,
 )
 from seqtrain.torch_versions import is_compiling
@@ -120,7 +120,7 @@ def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infe
     check_scores(values, offsets, cuda=True)
     check_policy(on_infeasible)
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
-    lengths = host_integers(lengths, "lengths", (batch,))
+    lengths = integers_beside(values, lengths, "lengths", (batch,))
     automata, tags = _flat(fsa, batch, values.device)
     return _Prepared(values, offsets, lengths, automata, tags)
 

@@ -14,6 +14,7 @@ from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import Automata
 from seqtrain.ops.cuda.denominator_layout import DeviceLayout, lay_out_once
+from seqtrain.ops.cuda.frames import checked_frames
 from seqtrain.ops.cuda.rows import Rows, suffix
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
 from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
@@ -162,7 +163,8 @@ def forward(
     if batch and not table.has_path:
         status[status == 0] = arguments.NO_PATH
     elif batch:
-        pass_over = Rows(on, scores, offsets, lengths, table.columns, shared_columns=True, normalize=False)
+        frames = checked_frames(on, lengths, offsets)
+        pass_over = Rows(on, scores, frames, table.columns, shared_columns=True, normalize=False)
         emissions = pass_over.emissions(scores, status, None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
         block_bytes = state_bytes(table.width, real)
@@ -175,7 +177,7 @@ def forward(
         problem: dict[str, Argument] = {
             **table.fields,
             **_weights(on, automata, table, leak, distribution, real),
-            **_store(on, batch, int(lengths.max()), table.width, real),
+            **_store(on, batch, frames.longest, table.width, real),
             "batch": batch,
             "max_frames": pass_over.max_frames,
             "offsets": pass_over.offsets,
