@@ -43,12 +43,12 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
 
 _AUTOMATA = (
     "automata are laid out in host memory in each call",
-    "compute it outside of the capture, where only CTC on targets (ctc_loss) belongs",
+    "compute it outside of the capture; CTC on targets (ctc_loss) and sums over one Fsa that all utterances share can "
+    "be captured",
 )
 _LATTICES = ("lattices are laid out in host memory in each call", "compute it outside of the capture")
 _REFUSED = {
     "best_path": ("best_path", *_AUTOMATA),
-    "denominator": ("a sum over an automaton", *_AUTOMATA),
     "full_sum": ("full_sum over automata of each utterance", *_AUTOMATA),
     "lattice_risk": ("lattice.expected_risk", *_LATTICES),
     "lattice_total": ("lattice.total_score", *_LATTICES),
