@@ -245,6 +245,9 @@ def full_sum(
             raises otherwise. One memory serves one loss of a backward pass.
         infeasible: counts the utterances that were masked.
 
+    Over one `Fsa` it can be captured in a CUDA graph, with lengths on the device of the scores, after a call outside of
+    the capture: docs/cuda.md.
+
     Scores further than 4e7 below the best of their frame, or a path that falls behind by more than 9e7 in all, count
     as probability zero.
 
@@ -255,6 +258,7 @@ def full_sum(
     Raises:
         InfeasibleError, LabelError, NonFiniteScoresError, ShapeError, DtypeError, DeviceError, ArgumentError.
         DerivativeError: when the gradient is differentiated more than once, or at all in compiled code.
+        CudaError: in a capture, for what can't be captured.
     """
     fsa = as_automata(fsa)
     p = _prepare(scores, lengths, fsa, on_infeasible)

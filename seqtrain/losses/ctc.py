@@ -133,13 +133,16 @@ def ctc_loss(
         tags: names of the utterances for messages; compiled code names them by their position.
         infeasible: counts the utterances that were masked.
 
+    In a capture of a CUDA graph, targets, lengths, target_lengths and offsets must be on the device of the scores,
+    where replays read them, and `on_infeasible` "mask" or "inf": docs/cuda.md.
+
     Returns:
         (B,) positive losses where the scores are log-probabilities, or their reduction; float32, float64 for float64.
 
     Raises:
         InfeasibleError, LabelError (blank or a label ≥ V in the targets), NonFiniteScoresError, ShapeError,
         DtypeError, DeviceError, ArgumentError. DerivativeError: when the gradient is differentiated more than once, or
-        at all in compiled code.
+        at all in compiled code. CudaError: in a capture, for what can't be captured.
     """
     values, offsets = split_scores(scores)
     check_scores(values, offsets, cuda=True)

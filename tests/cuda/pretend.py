@@ -198,9 +198,7 @@ class _Pretending(TorchDispatchMode):
         short = name.split(".")[0]
         if pretended or there:
             _permit(func.name(), short not in _WAITING)
-            _permit(
-                f"{func.name()} between host and device", not crossing or _stays(there, pretended, tensors)
-            )
+            _permit(f"{func.name()} between host and device", there and len(pretended) == len(tensors))
             _permit("an index by values", not short.startswith("index") or not _chooses(args[1:]))
         bare_args, bare_kwargs = tree_map(_bare, args), tree_map(_bare, kwargs)
 
@@ -218,11 +216,6 @@ class _Pretending(TorchDispatchMode):
             return own[0] if own else PretendedTensor(value)
 
         return tree_map(wrapped, result)
-
-
-def _stays(there: bool, pretended: list[PretendedTensor], tensors: list[torch.Tensor]) -> bool:
-    """Whether what is copied, and where it's copied to, are both on the device."""
-    return there and len(pretended) == len(tensors)
 
 
 @contextlib.contextmanager
