@@ -142,10 +142,11 @@ def _check_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None
 def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> torch.Tensor:
     """The tensor in host memory; raises where it isn't an integer one of the shape (None: any size)."""
     _check_integers(tensor, argument, shape)
-    refuse_capture(
-        tensor.device, f"a look at {argument} on {tensor.device}", "it waits for the device",
-        f"compute this outside of the capture, or pass {argument}.cpu(), made before it",
-    )  # fmt: skip
+    if tensor.device.type != "cpu":
+        refuse_capture(
+            tensor.device, f"a look at {argument} on {tensor.device}", "it waits for the device",
+            f"compute this outside of the capture, or pass {argument}.cpu(), made before it",
+        )  # fmt: skip
     return tensor.to("cpu")
 
 
