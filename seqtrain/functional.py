@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from seqtrain.capture import is_capturing, refuse_capture, refused
 from seqtrain.errors import ArgumentError, DeviceError, DtypeError, InfeasibleError, ShapeError
 from seqtrain.fsa import Fsa, FsaBatch, stationary_distribution
 from seqtrain.fsa.k2 import as_automata
@@ -32,7 +33,7 @@ from seqtrain.scores import (
     check_policy,
     check_scores,
     derivative_anchor,
-    host_integers,
+    integers_beside,
     split_scores,
 )
 from seqtrain.torch_versions import is_compiling
@@ -93,26 +94,32 @@ def _flat(
     fsa: FsaBatch | Fsa, batch: int, device: torch.device
 ) -> tuple[tuple[torch.Tensor, ...], Sequence[str] | None]:
     """The automata's tensors in the operators' order; a single `Fsa` becomes the one that all share."""
-    tags: Sequence[str] | None = None
     automata = as_automata(fsa)
-    if isinstance(automata, Fsa):
-        graphs = FsaBatch.from_list([automata])
-    else:
-        graphs, tags = automata, automata.tags
-        if len(graphs) != batch:
-            raise ShapeError(
-                f"fsa holds {len(graphs)} automata for {batch} utterances; one automaton for all is passed as an Fsa",
-                argument="fsa",
-            )
-    if graphs.arcs.device.type != "cpu" and graphs.arcs.device != device:
+    if automata.weights.device.type != "cpu" and automata.weights.device != device:
         raise DeviceError(
-            f"fsa is on {graphs.arcs.device}, the scores on {device}: pass fsa.to('cpu'), which suits all scores",
+            f"fsa is on {automata.weights.device}, the scores on {device}: pass fsa.to('cpu'), which suits all scores",
+            argument="fsa",
+        )
+    if isinstance(automata, Fsa):
+        return _shared(automata), None
+    if len(automata) != batch:
+        raise ShapeError(
+            f"fsa holds {len(automata)} automata for {batch} utterances; one automaton for all is passed as an Fsa",
             argument="fsa",
         )
     return (
-        graphs.arcs, graphs.weights, graphs.arc_offsets, graphs.final_states, graphs.final_weights,
-        graphs.final_offsets, graphs.starts, graphs.num_states,
-    ), tags  # fmt: skip
+        automata.arcs, automata.weights, automata.arc_offsets, automata.final_states, automata.final_weights,
+        automata.final_offsets, automata.starts, automata.num_states,
+    ), automata.tags  # fmt: skip
+
+
+def _shared(fsa: Fsa) -> tuple[torch.Tensor, ...]:
+    """The structure in host memory, wherever the weights are."""
+    return (
+        fsa.arcs, fsa.weights, torch.tensor([0, fsa.arcs.shape[0]]),
+        fsa.final_states, fsa.final_weights, torch.tensor([0, fsa.final_states.shape[0]]),
+        torch.tensor([fsa.start], dtype=torch.int32), torch.tensor([fsa.num_states], dtype=torch.int32),
+    )  # fmt: skip
 
 
 def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infeasible: str) -> _Prepared:
@@ -120,7 +127,7 @@ def _prepare(scores: Scores, lengths: torch.Tensor, fsa: FsaBatch | Fsa, on_infe
     check_scores(values, offsets, cuda=True)
     check_policy(on_infeasible)
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
-    lengths = host_integers(lengths, "lengths", (batch,))
+    lengths = integers_beside(values, lengths, "lengths", (batch,))
     automata, tags = _flat(fsa, batch, values.device)
     return _Prepared(values, offsets, lengths, automata, tags)
 
@@ -144,13 +151,24 @@ def _under_transforms(
     return inputs, found
 
 
-def _layout(fsa: Fsa, automata: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
-    """The shared automaton's layout, kept with it until other arcs are forbidden; compiled code makes its own."""
+def _layout(fsa: Fsa, p: _Prepared) -> torch.Tensor | None:
+    """The shared automaton's layout, kept with it until other arcs are forbidden; compiled code makes its own.
+
+    A capture of a CUDA graph takes the latest one.
+    """
     if is_compiling():
         return None
+    automata, kept = p.automata, fsa.derived.get("denominator")
+    if is_capturing(p.values.device):
+        if kept is None:
+            raise refused(
+                "the automaton has not been laid out yet, and can't be in a capture in a CUDA graph: make one call, "
+                "forward and backward, with this very Fsa before the capture"
+            )
+        latest: torch.Tensor = kept[1]
+        return latest
     weights, final_weights = automata[1].detach(), automata[4].detach()
     forbidden = torch.cat((weights == -torch.inf, final_weights == -torch.inf)).cpu()
-    kept = fsa.derived.get("denominator")
     if kept is None or not torch.equal(kept[0], forbidden):
         flat = Automata(*(t.detach() for t in automata))
         flat.check_weights()
@@ -160,8 +178,11 @@ def _layout(fsa: Fsa, automata: tuple[torch.Tensor, ...]) -> torch.Tensor | None
 
 
 def _side_by_side(p: _Prepared, fsa: FsaBatch | Fsa) -> bool:
-    """Whether the kernel for a shared automaton is the faster one: a single utterance leaves its lanes empty."""
-    return isinstance(fsa, Fsa) and p.lengths.shape[0] > 1
+    """Whether the kernel for a shared automaton is the faster one: a single utterance leaves its lanes empty.
+
+    On CUDA there are no lanes of utterances, and what is laid out once is faster.
+    """
+    return isinstance(fsa, Fsa) and (p.lengths.shape[0] > 1 or p.values.device.type == "cuda")
 
 
 def _sum(
@@ -188,7 +209,7 @@ def _sum(
     rest = (with_scores, with_weights, on_infeasible, handle(infeasible))
     try:
         if isinstance(fsa, Fsa) and (leak != 0.0 or _side_by_side(p, fsa)):
-            found = denominator_op(*arguments, _layout(fsa, p.automata), leak, distribution, *rest)
+            found = denominator_op(*arguments, _layout(fsa, p), leak, distribution, *rest)
         else:
             found = full_sum_op(*arguments, *rest)
     except InfeasibleError as error:
@@ -224,6 +245,9 @@ def full_sum(
             raises otherwise. One memory serves one loss of a backward pass.
         infeasible: counts the utterances that were masked.
 
+    Over one `Fsa` it can be captured in a CUDA graph, with lengths on the device of the scores, after a call outside of
+    the capture: docs/cuda.md.
+
     Scores further than 4e7 below the best of their frame, or a path that falls behind by more than 9e7 in all, count
     as probability zero.
 
@@ -234,6 +258,7 @@ def full_sum(
     Raises:
         InfeasibleError, LabelError, NonFiniteScoresError, ShapeError, DtypeError, DeviceError, ArgumentError.
         DerivativeError: when the gradient is differentiated more than once, or at all in compiled code.
+        CudaError: in a capture, for what can't be captured.
     """
     fsa = as_automata(fsa)
     p = _prepare(scores, lengths, fsa, on_infeasible)
@@ -300,7 +325,8 @@ def leaky_full_sum(
             "suits all scores",
             argument="distribution",
         )
-    if not is_compiling() and not bool(((target >= 0) & (target < torch.inf)).all()):
+    unseen = is_compiling() or is_capturing(target.device)
+    if not unseen and not bool(((target >= 0) & (target < torch.inf)).all()):
         s = int((~((target >= 0) & (target < torch.inf))).nonzero()[0])
         raise ArgumentError(
             f"distribution[{s}] = {float(target[s])}; probabilities must be finite and at least 0",
@@ -322,12 +348,16 @@ def compact_posteriors(
     """
     fsa = as_automata(fsa)
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    refuse_capture(
+        p.values.device, "compact_posteriors", "they are cleared where an utterance has no path",
+        "compute them outside of the capture, or capture posteriors over one Fsa that all utterances share",
+    )  # fmt: skip
     check_derivative(p.values, p.automata[1], p.automata[4])
     arguments = (p.values.detach(), p.offsets, p.lengths, *(t.detach() for t in p.automata), None, None)
     rest = (True, False, on_infeasible, NOT_HERE)
     try:
         if isinstance(fsa, Fsa) and _side_by_side(p, fsa):
-            found = denominator_op(*arguments, _layout(fsa, p.automata), 0.0, None, *rest)
+            found = denominator_op(*arguments, _layout(fsa, p), 0.0, None, *rest)
         else:
             found = full_sum_op(*arguments, *rest)
         value, occupancies, columns, _, _, status = found
@@ -390,7 +420,7 @@ def _shared_posteriors(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Posteriors and status, by the kernel for a shared automaton, whose second derivative is another's."""
     value, occupancies, columns, _, _, status = denominator_op(
-        p.values, p.offsets, p.lengths, *p.automata, None, None, _layout(fsa, p.automata), 0.0, None, True, False,
+        p.values, p.offsets, p.lengths, *p.automata, None, None, _layout(fsa, p), 0.0, None, True, False,
         on_infeasible, count_handle,
     )  # fmt: skip
     dense: torch.Tensor = torch.ops.seqtrain.denominator_scores_backward(
@@ -415,6 +445,10 @@ def best_path(
     Where an utterance has no path, labels, states and arcs are -1, and the score is 0 ("mask") or -inf ("inf").
     """
     p = _prepare(scores, lengths, fsa, on_infeasible)
+    refuse_capture(
+        p.values.device, "best_path", "automata are laid out in host memory in each call",
+        "compute it outside of the capture",
+    )  # fmt: skip
     check_derivative(p.values, p.automata[1], p.automata[4])
     longest = int(lengths.max()) if p.offsets is not None and lengths.numel() else 0
     max_frames = p.values.shape[1] if p.offsets is None else longest

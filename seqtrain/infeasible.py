@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from seqtrain.capture import is_capturing
 from seqtrain.torch_versions import is_compiling
 
 __all__ = ["NOT_HERE", "NO_COUNT", "InfeasibleCount", "handle", "report", "report_inside"]
@@ -25,7 +26,7 @@ NO_COUNT = 0
 
 
 class InfeasibleCount:
-    """Running count of the utterances that a policy of "mask" or "inf" took out.
+    """Running count of the utterances that a policy of "mask" or "inf" took out; replays of CUDA graphs aren't counted.
 
     Attributes:
         utterances: seen so far.
@@ -67,7 +68,12 @@ class InfeasibleCount:
 def report(
     status: torch.Tensor, tags: Sequence[str] | None, count: InfeasibleCount | None, policy: str
 ) -> None:
-    """Counts the utterances without a path and names them in the log of `seqtrain`."""
+    """Counts the utterances without a path and names them in the log of `seqtrain`.
+
+    Not in the replays of a CUDA graph, in which only the device takes part.
+    """
+    if is_capturing(status.device):
+        return
     if count is not None:
         count.add(status, tags)
     if policy == "raise" or not bool(status.any()):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from seqtrain.capture import check_readable, is_capturing, refuse_capture
 from seqtrain.errors import ArgumentError, DerivativeError, DeviceError, DtypeError, ShapeError
 from seqtrain.torch_versions import is_compiling, storage_address
 from seqtrain.transforms import has_tangent, is_mapped, is_transformed
@@ -21,6 +22,7 @@ __all__ = [
     "check_scores",
     "derivative_anchor",
     "host_integers",
+    "integers_beside",
     "split_scores",
 ]
 
@@ -52,7 +54,7 @@ Scores = torch.Tensor | Packed
 def split_scores(scores: Scores) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The values and, of packed scores, the offsets as contiguous int64."""
     if isinstance(scores, Packed):
-        offsets = host_integers(scores.offsets, "offsets", (None,))
+        offsets = integers_beside(scores.values, scores.offsets, "offsets", (None,))
         if offsets.shape[0] < 1:
             raise ShapeError("offsets must have B + 1 entries, got none", argument="offsets")
         return scores.values, offsets.to(torch.int64).contiguous()
@@ -115,8 +117,7 @@ def derivative_anchor(values: torch.Tensor, gradient_out: torch.Tensor | None) -
     return values[:0].clone() if is_compiling() or gradient_out is not None else values
 
 
-def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> torch.Tensor:
-    """The tensor in host memory; raises where it isn't an integer one of the shape (None: any size)."""
+def _check_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> None:
     if not isinstance(tensor, torch.Tensor):
         raise DtypeError(f"{argument} must be a torch.Tensor, got {type(tensor).__name__}", argument=argument)
     if is_mapped(tensor):
@@ -136,7 +137,28 @@ def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, 
         )
     if tensor.device.type == "meta":
         raise DeviceError(f"{argument} is on the device meta, which holds no values", argument=argument)
+
+
+def host_integers(tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]) -> torch.Tensor:
+    """The tensor in host memory; raises where it isn't an integer one of the shape (None: any size)."""
+    _check_integers(tensor, argument, shape)
+    if tensor.device.type != "cpu":
+        refuse_capture(
+            tensor.device, f"a look at {argument} on {tensor.device}", "it waits for the device",
+            f"compute this outside of the capture, or pass {argument}.cpu(), made before it",
+        )  # fmt: skip
     return tensor.to("cpu")
+
+
+def integers_beside(
+    values: torch.Tensor, tensor: torch.Tensor, argument: str, shape: tuple[int | None, ...]
+) -> torch.Tensor:
+    """`host_integers`; but in a capture of a CUDA graph on the device of `values`, where replays read it."""
+    if not isinstance(values, torch.Tensor) or not is_capturing(values.device):
+        return host_integers(tensor, argument, shape)
+    _check_integers(tensor, argument, shape)
+    check_readable(tensor, values.device, argument)
+    return tensor
 
 
 def check_policy(on_infeasible: str) -> None:

@@ -233,11 +233,11 @@ TargetCheck check_ctc_targets(const CtcTargets& problem) {
     const int64_t length = problem.target_lengths[b];
     if (length < 0 || length > problem.max_targets) return {TargetFault::length, b, 0};
     const int64_t* target = problem.targets + b * problem.max_targets;
-    int64_t needed = length;
+    int64_t needed = 0;
     for (int64_t u = 0; u < length; u++) {
-      if (target[u] < 0 || target[u] >= problem.labels) return {TargetFault::label, b, u};
-      if (target[u] == problem.blank) return {TargetFault::blank, b, u};
-      needed += u > 0 && target[u] == target[u - 1] ? 1 : 0;
+      const TargetFault fault = fault_of_target(target[u], problem.labels, problem.blank);
+      if (fault != TargetFault::none) return {fault, b, u};
+      needed += frames_of_target(target, u);
     }
     problem.needed[b] = needed;
   }

@@ -7,15 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "../recursion/ctc_targets.h"
+#include "../recursion/status.h"
 #include "rows.h"
 
 namespace seqtrain {
-
-// Entries of `status`, one an utterance.  A kernel leaves alone what is not `status_ok` when it starts.
-constexpr int64_t status_ok = 0;
-constexpr int64_t status_infeasible = -1;  // known before the recursion: too few or too many frames
-constexpr int64_t status_no_path = -2;     // the recursion found that every path has probability zero
-// A positive entry is 1 + the frame where the scores hold NaN or +inf (or, normalized, no finite value at all).
 
 template <class Real>
 struct CtcForward {
@@ -184,8 +180,6 @@ struct CtcTargets {
   int64_t blank;
   int64_t* needed;  // (B,)
 };
-
-enum class TargetFault : int { none = 0, length = 1, label = 2, blank = 3 };
 
 struct TargetCheck {
   TargetFault fault;  // the first one met

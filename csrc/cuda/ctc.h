@@ -3,10 +3,44 @@
 // States s = 0 … 2U: blanks at even s, target (s - 1) / 2 at odd s.  Columns of a row: blank, then the targets.
 #pragma once
 
+// clang-format off: the targets' check needs what the team defines
 #include "rows.h"
 #include "sweep.h"
+#include "../recursion/ctc_targets.h"
+// clang-format on
 
 namespace seqtrain {
+
+// What is checked on the device where the host can't look at it.
+struct CtcTargetsProblem {
+  int64_t labels;
+  int64_t max_targets;
+  int64_t blank;
+  const int64_t* lengths;
+  const int64_t* targets;
+  const int64_t* target_lengths;
+  int64_t* status;
+};
+
+// One block an utterance: what is wrong with its targets, or whether they don't fit into its frames.
+SEQTRAIN_DEVICE void ctc_targets(const Team& team, const CtcTargetsProblem& problem) {
+  const int64_t b = team.block(), count = problem.target_lengths[b];
+  const int64_t* target = problem.targets + b * problem.max_targets;
+  int32_t bad = count < 0 || count > problem.max_targets ? 1 : 0;
+  int64_t needed = 0;
+  for (int64_t u = team.thread(); bad == 0 && u < count; u += team.threads()) {
+    bad = fault_of_target(target[u], problem.labels, problem.blank) != TargetFault::none ? 1 : 0;
+    needed += frames_of_target(target, u);
+  }
+  bad = reduce(team, bad, Largest{});
+  needed = reduce(team, needed, Sum{});
+  if (team.thread() != 0 || problem.status[b] != status_ok) return;
+  if (bad != 0) {
+    problem.status[b] = status_bad_input;
+  } else if (problem.lengths[b] < needed) {
+    problem.status[b] = status_infeasible;
+  }
+}
 
 struct CtcProblem {
   int64_t batch;

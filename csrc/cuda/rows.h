@@ -5,7 +5,10 @@
 // automaton.  Rows of padded scores are b · max_frames + t; of packed ones, offsets[b] + t.
 #pragma once
 
+// clang-format off: the status needs the integers that the team brings
 #include "arithmetic.h"
+#include "../recursion/status.h"
+// clang-format on
 
 namespace seqtrain {
 
@@ -224,7 +227,7 @@ SEQTRAIN_DEVICE void values(const Team& team, const RowsProblem& problem) {
   if (wrong > 0) {
     status = 1 + (beyond - wrong);
   } else if (lost != 0 || !(likelihood > -infinity_of<double>())) {
-    status = -2;  // no path
+    status = status_no_path;
   }
   problem.status[b] = status;
   problem.value[b] = status == 0 ? problem.value_sign * (likelihood + sum) : 0.0;

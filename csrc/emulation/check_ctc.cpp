@@ -38,6 +38,7 @@ struct Result {
   std::vector<double> loss;
   std::vector<float> occupancies, gradient;
   std::vector<int64_t> status;
+  std::vector<int64_t> needed;  // status of targets that get one frame each: too few where equal ones are neighbours
 
   uint64_t hash() const {
     Hash all;
@@ -45,6 +46,7 @@ struct Result {
     all.add(occupancies);
     all.add(gradient);
     all.add(status);
+    all.add(needed);
     return all.value;
   }
 };
@@ -71,6 +73,15 @@ Result run_cuda(Batch& in, Order order, uint32_t seed) {
   std::vector<int32_t> store_exponent = scratch<int32_t>(rows * states),
                        carry_exponent = scratch<int32_t>(2 * in.batch * states);
   const std::vector<double> weight(size(in.batch), 1.5);
+
+  out.needed.assign(size(in.batch), status_ok);
+  CtcTargetsProblem check{};
+  check.labels = in.labels;
+  check.max_targets = in.targets;
+  check.lengths = check.target_lengths = in.target_lengths.data();
+  check.targets = in.target.data();
+  check.status = out.needed.data();
+  launch("ctc_targets", in.batch, 32, reduction_bytes, &check, order, seed);
 
   RowPass pass(in, columns, width, false, -1, out.loss, out.status);
   pass.differentiate(out.gradient, weight, out.occupancies);
@@ -110,6 +121,11 @@ Result run_cpu(Batch& in) {
   out.status.assign(size(in.batch), 0);
   out.occupancies.assign(size(rows * width), 0);
   out.gradient.assign(size(rows * in.labels), 0);
+  out.needed.resize(size(in.batch));
+  check_ctc_targets(
+      {in.batch, in.labels, in.targets, in.target.data(), in.target_lengths.data(), 0, out.needed.data()});
+  for (int64_t b = 0; b < in.batch; b++)
+    out.needed[size(b)] = in.target_lengths[size(b)] < out.needed[size(b)] ? status_infeasible : status_ok;
   std::vector<float> normalizer(size(2 * rows));
   std::vector<double> weight(size(in.batch), 1.5);
   const Tensor scores{in.scores.data(), Dtype::float32, in.frames * in.labels, in.labels, 1, nullptr};
@@ -136,7 +152,7 @@ Result run_cpu(Batch& in) {
 double largest_difference(const Result& a, const Result& b) {
   double worst = 0;
   for (std::size_t i = 0; i < a.loss.size(); i++) {
-    if (a.status[i] != b.status[i]) return std::numeric_limits<double>::infinity();
+    if (a.status[i] != b.status[i] || a.needed[i] != b.needed[i]) return std::numeric_limits<double>::infinity();
     if (a.status[i] == 0) worst = std::max(worst, relative_difference(a.loss[i], b.loss[i]));
   }
   return std::max(worst, largest_difference_of(a.gradient, b.gradient));

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from seqtrain.capture import is_capturing, refused
 from seqtrain.errors import FsaError
 from seqtrain.fsa.automaton import Fsa
 
@@ -21,13 +22,23 @@ def stationary_distribution(fsa: Fsa, *, steps: int = 100) -> torch.Tensor:
     cycles, which have no limit.
 
     Returns:
-        (S,) float64, sums to 1. Kept with the automaton until its weights change.
+        (S,) float64, sums to 1. Kept with the automaton until its weights change. In a capture of a CUDA graph, where
+        weights on the device can't be looked at, the latest one.
 
     Raises:
         FsaError: the walk ends, because no arc leaves where it is.
+        CudaError: in a capture, where there is none yet.
     """
-    weights = fsa.weights.detach().cpu().double().numpy()
     kept = fsa.derived.get("stationary_distribution")
+    if is_capturing(fsa.weights.device):
+        if kept is None or kept[0] != steps:
+            raise refused(
+                f"a stationary distribution of weights on {fsa.weights.device} can't be found in a capture in a CUDA "
+                "graph: make one call before the capture"
+            )
+        latest: torch.Tensor = kept[2]
+        return latest
+    weights = fsa.weights.detach().cpu().double().numpy()
     if kept is not None and kept[0] == steps and np.array_equal(kept[1], weights):
         distribution: torch.Tensor = kept[2]
         return distribution

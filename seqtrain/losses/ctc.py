@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
+from seqtrain.capture import refuse_capture
 from seqtrain.errors import ArgumentError, DtypeError, InfeasibleError, LabelError, ShapeError
 from seqtrain.fsa import FsaBatch, ctc, rna
 from seqtrain.functional import full_sum
@@ -31,7 +32,7 @@ from seqtrain.scores import (
     check_policy,
     check_scores,
     derivative_anchor,
-    host_integers,
+    integers_beside,
     split_scores,
 )
 from seqtrain.torch_versions import is_compiling
@@ -132,13 +133,16 @@ def ctc_loss(
         tags: names of the utterances for messages; compiled code names them by their position.
         infeasible: counts the utterances that were masked.
 
+    In a capture of a CUDA graph, targets, lengths, target_lengths and offsets must be on the device of the scores,
+    where replays read them, and `on_infeasible` "mask" or "inf": docs/cuda.md.
+
     Returns:
         (B,) positive losses where the scores are log-probabilities, or their reduction; float32, float64 for float64.
 
     Raises:
         InfeasibleError, LabelError (blank or a label ≥ V in the targets), NonFiniteScoresError, ShapeError,
         DtypeError, DeviceError, ArgumentError. DerivativeError: when the gradient is differentiated more than once, or
-        at all in compiled code.
+        at all in compiled code. CudaError: in a capture, for what can't be captured.
     """
     values, offsets = split_scores(scores)
     check_scores(values, offsets, cuda=True)
@@ -150,9 +154,9 @@ def ctc_loss(
     if not transformed:
         check_gradient_out(gradient_out, values)
     batch = values.shape[0] if offsets is None else offsets.shape[0] - 1
-    lengths = host_integers(lengths, "lengths", (batch,))
-    target_lengths = host_integers(target_lengths, "target_lengths", (batch,))
-    targets = host_integers(targets, "targets", (batch, None))
+    lengths = integers_beside(values, lengths, "lengths", (batch,))
+    target_lengths = integers_beside(values, target_lengths, "target_lengths", (batch,))
+    targets = integers_beside(values, targets, "targets", (batch, None))
     if not isinstance(blank, int):
         raise DtypeError(f"blank must be an int, got {blank!r}", argument="blank")
     check_paths(paths)
@@ -169,6 +173,10 @@ def ctc_loss(
                 "gradient_out serves the sum over all paths with label loops alone, and no transform of torch.func",
                 argument="gradient_out",
             )
+        refuse_capture(
+            values.device, "ctc_loss over automata (paths='best', label_loop=False, torch.func)",
+            "they are made of the targets in host memory", "compute it outside of the capture",
+        )  # fmt: skip
         if paths == "best":
             check_derivative(values)
         with outside_transforms():

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from seqtrain.capture import is_capturing, refuse_capture
 from seqtrain.errors import Infeasible, InfeasibleError, NonFiniteScoresError, ShapeError
 from seqtrain.ops.kernels import KERNELS
 from seqtrain.torch_versions import increment_version
 
 __all__ = [
+    "BAD_INPUT",
     "INFEASIBLE",
     "NO_PATH",
     "POLICIES",
@@ -28,6 +30,7 @@ __all__ = [
     "mark_overwritten",
     "new_output",
     "raise_infeasible",
+    "refuse_raising",
     "tensor_argument",
     "value_dtype",
 ]
@@ -36,6 +39,9 @@ INFEASIBLE = -1
 """Status of an utterance whose automaton doesn't accept its number of frames."""
 NO_PATH = -2
 """Status of an utterance whose every path has probability zero."""
+BAD_INPUT = -3
+"""Status of an utterance whose lengths, labels or weights can't be used, found in the replay of a CUDA graph alone: an
+error elsewhere. These numbers are those of csrc/recursion/status.h."""
 POLICIES = ("raise", "mask", "inf")
 
 # Above, the system may have to move memory about to make huge pages, which costs more than the faults.
@@ -112,10 +118,19 @@ def check_status(
     """Acts on what a kernel reported of each utterance.
 
     Raises NonFiniteScoresError for the first in which it met NaN or +inf. Where there is no path, raises, or puts 0
-    ("mask") or `infinite` ("inf") into the values.
+    ("mask") or `infinite` ("inf") into the values. In the replay of a CUDA graph nothing can be raised: what else is an
+    error is NaN there.
     """
-    if not bool(status.any()):
-        return
+    if not is_capturing(status.device):
+        if not bool(status.any()):
+            return
+        _raise_status(status, lengths, policy)
+    values.masked_fill_(status < 0, 0.0 if policy == "mask" else infinite)
+    if is_capturing(status.device):
+        values.masked_fill_((status > 0) | (status == BAD_INPUT), float("nan"))
+
+
+def _raise_status(status: torch.Tensor, lengths: torch.Tensor, policy: str) -> None:
     bad = (status > 0).nonzero()
     if bad.numel():
         b = int(bad[0])
@@ -133,7 +148,15 @@ def check_status(
     )
     no_path = (status == NO_PATH).nonzero().flatten().tolist()
     raise_infeasible(((b, int(lengths[b]), None, reason) for b in no_path), policy)
-    values.masked_fill_(status < 0, 0.0 if policy == "mask" else infinite)
+
+
+def refuse_raising(device: torch.device, policy: str) -> None:
+    """Raises CudaError in a capture whose replays would have to raise."""
+    if policy == "raise":
+        refuse_capture(
+            device, "on_infeasible='raise'", "its replays can raise no error",
+            "pass on_infeasible='mask' (zero loss and gradient of an utterance without a path) or 'inf'",
+        )  # fmt: skip
 
 
 def raise_infeasible(items: Iterable[tuple[int, int, int | None, str]], policy: str) -> None:

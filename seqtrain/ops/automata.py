@@ -14,7 +14,7 @@ from seqtrain.errors import FsaError
 from seqtrain.ops import arguments
 from seqtrain.ops.kernels import KERNELS
 
-__all__ = ["SCHEMA", "Automata", "infeasible_items"]
+__all__ = ["SCHEMA", "Automata", "Summary", "infeasible_items", "rejected", "summarize"]
 
 SCHEMA = (
     "Tensor arcs, Tensor weights, Tensor arc_offsets, Tensor final_states, Tensor final_weights, "
@@ -106,13 +106,18 @@ def summarize(automata: Automata) -> Summary:
     return summary
 
 
+def rejected(summary: Summary, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(B,) each: whose automaton accepts nothing, who has too few frames for it, who has too many."""
+    fewest, most = summary.fewest.expand_as(lengths), summary.most.expand_as(lengths)
+    return fewest < 0, lengths < fewest, (most >= 0) & (lengths > most)
+
+
 def infeasible_items(
     summary: Summary, lengths: torch.Tensor
 ) -> tuple[torch.Tensor, list[tuple[int, int, int | None, str]]]:
     """Status (B,) before the recursion, and what to report: who has fewer or more frames than its automaton accepts."""
     fewest, most = summary.fewest.expand_as(lengths), summary.most.expand_as(lengths)
-    empty, short = fewest < 0, lengths < fewest
-    long = (most >= 0) & (lengths > most)
+    empty, short, long = rejected(summary, lengths)
     wrong = empty | short | long
     status = torch.where(wrong, arguments.INFEASIBLE, 0)
     if not bool(wrong.any()):

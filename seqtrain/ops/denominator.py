@@ -23,7 +23,7 @@ from seqtrain.ops.library import LIBRARY, register
 from seqtrain.ops.occupancies import register_gradients
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["denominator", "lay_out", "prepare"]
+__all__ = ["denominator", "lay_out", "prepare", "summary_of"]
 
 _COLUMNS, _COLUMN_LABELS = 3, 8  # where csrc/recursion/denominator_layout.h has them
 
@@ -39,7 +39,8 @@ def lay_out(automata: Automata) -> torch.Tensor:
     return torch.cat((block, summary.fewest.to(torch.int32), summary.most.to(torch.int32)))
 
 
-def _summary(layout: torch.Tensor) -> Summary:
+def summary_of(layout: torch.Tensor) -> Summary:
+    """Of the automaton that was laid out."""
     fewest, most, labels = layout[-2:-1], layout[-1:], layout[_COLUMNS : _COLUMNS + 1]
     return Summary(*(field.to(torch.int64) for field in (fewest, most, labels)))
 
@@ -59,7 +60,7 @@ def prepare(
     """
     check_host_memory(automata, scores, offsets, lengths)
     layout = lay_out(automata) if layout is None else layout
-    summary = _summary(layout)
+    summary = summary_of(layout)
     status, items = infeasible_items(summary, lengths) if leak == 0 else (torch.zeros_like(lengths), [])
     arguments.raise_infeasible(items, on_infeasible)
     return layout, status, int(summary.labels)

@@ -24,10 +24,18 @@ from seqtrain.ops.library import LIBRARY, register
 from seqtrain.ops.occupancies import register_gradients
 from seqtrain.torch_versions import register_autograd
 
-__all__ = ["check_host_memory", "feasible", "forward", "full_sum", "gradients", "save_for_gradients"]
+__all__ = [
+    "check_host_memory",
+    "check_labels",
+    "feasible",
+    "forward",
+    "full_sum",
+    "gradients",
+    "save_for_gradients",
+]
 
 
-def _check_labels(automata: Automata, num_labels: int) -> None:
+def check_labels(automata: Automata, num_labels: int) -> None:
     """Raises LabelError for the first arc whose label isn't a column of the scores."""
     labels = automata.arcs[:, 2]
     bad = (labels >= num_labels).nonzero()
@@ -52,7 +60,7 @@ def check_host_memory(
     """Checks what is in host memory: lengths, weights, labels."""
     arguments.check_lengths(lengths, scores, offsets)
     automata.check_weights()
-    _check_labels(automata, scores.shape[-1])
+    check_labels(automata, scores.shape[-1])
 
 
 def feasible(

@@ -97,7 +97,7 @@ def weights_backward(
 
     Computed where the occupancies are; the result is where the weights are.
     """
-    alive = torch.where(status == 0, grad_value.to(torch.float64), 0.0)
+    alive = grad_value.to(torch.float64).masked_fill(status != 0, 0.0)
     if occupancies.dim() == 1:
         counts = (item_offsets[1:] - item_offsets[:-1]).to(alive.device)
         per_item = alive.repeat_interleave(counts, output_size=occupancies.shape[0])

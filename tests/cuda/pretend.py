@@ -3,12 +3,15 @@
 Within `pretended_cuda`, the operators of seqtrain run the CUDA implementations over the host emulation, and torch's run
 on the host; but an operation that takes tensors of both sides raises, as it would on a device. Derivatives are out of
 reach: torch's engine asks for the device itself.
+
+Within `captured`, what is done is recorded as in a CUDA graph, for replays in the same memory, and what a device
+doesn't permit there raises: copies between host and device, and the host's looks at values.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
@@ -16,7 +19,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from seqtrain.ops.cuda import IMPLEMENTATIONS
+from seqtrain.ops import cuda as operators
 from seqtrain.ops.cuda.driver import Driver
 from seqtrain.ops.cuda.runtime import Runtime
 from tests.cuda.emulation import EmulatedCuda
@@ -24,6 +27,81 @@ from tests.cuda.emulation import EmulatedCuda
 DEVICE = torch.device("cuda:0")
 # These take both sides on a device, too.
 _CROSSING = ("aten::_to_copy", "aten::copy_", "aten::index.Tensor", "aten::index")
+# What the host has to wait for: a value, or a size that depends on values.
+_WAITING = (
+    "_local_scalar_dense",
+    "item",
+    "is_nonzero",
+    "equal",
+    "nonzero",
+    "masked_select",
+    "unique",
+    "bincount",
+)
+_UNINITIALIZED = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided")
+
+
+class NotPermittedError(RuntimeError):
+    """The device would have refused this in a capture."""
+
+
+class Capture:
+    """What was done within `captured`, with all memory that it needs."""
+
+    now: Capture | None = None
+
+    def __init__(self) -> None:
+        self._steps: list[Callable[[], object]] = []
+
+    def record(self, step: Callable[[], object]) -> None:
+        self._steps.append(step)
+
+    def replay(self) -> None:
+        """Does it again, reading and writing where it did before."""
+        for step in self._steps:
+            step()
+
+
+def _permit(what: str, allowed: bool = False) -> None:
+    if Capture.now is not None and not allowed:
+        raise NotPermittedError(f"{what} in a capture")
+
+
+def _perform(function: Callable[[], Any], *, uninitialized: bool = False) -> Any:
+    """Calls a function of torch; a replay calls it again, and puts the results where the first ones are."""
+    found = function()
+    if Capture.now is None:
+        return found
+    places = [leaf for leaf in tree_flatten(found)[0] if isinstance(leaf, torch.Tensor)]
+
+    def poison() -> None:
+        for place in places:
+            place.fill_(torch.nan if place.is_floating_point() else torch.iinfo(place.dtype).max)
+
+    def again() -> None:
+        results = [leaf for leaf in tree_flatten(function())[0] if isinstance(leaf, torch.Tensor)]
+        for place, result in zip(places, results, strict=True):
+            if place.data_ptr() != result.data_ptr():
+                place.copy_(result)
+
+    Capture.now.record(poison if uninitialized else again)
+    return found
+
+
+def _chooses(index: Any) -> bool:
+    """Whether an index picks elements by a mask, or by places that the host keeps."""
+    return any(
+        isinstance(leaf, torch.Tensor) and (leaf.dtype == torch.bool or not isinstance(leaf, PretendedTensor))
+        for leaf in tree_flatten(index)[0]
+    )
+
+
+class _RecordedDriver(Driver):
+    def launch(self, *arguments: Any) -> None:
+        super().launch(*arguments)
+        if Capture.now is not None:
+            launch = super().launch
+            Capture.now.record(lambda: launch(*arguments))
 
 
 class PretendedTensor(torch.Tensor):
@@ -44,31 +122,47 @@ class PretendedTensor(torch.Tensor):
         return self.inner.data_ptr()
 
     def tolist(self) -> Any:
+        _permit("tolist")
         return self.inner.tolist()
 
     # Torch's own ask for the device itself.
     def __float__(self) -> float:
+        _permit("float")
         return float(self.inner)
 
     def __invert__(self) -> Any:
-        return PretendedTensor(~self.inner)
+        return PretendedTensor(_perform(lambda: ~self.inner))
 
     def __getitem__(self, index: Any) -> Any:
-        return PretendedTensor(self.inner[tree_map(_bare, index)])
+        _permit("an index by values", not _chooses(index))
+        return PretendedTensor(_perform(lambda: self.inner[tree_map(_bare, index)]))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         stranger = (
             isinstance(value, torch.Tensor) and not isinstance(value, PretendedTensor) and value.dim() > 0
         )
         assert not stranger, "a tensor of the host is assigned to one of the device"
-        self.inner[tree_map(_bare, index)] = _bare(value)
+        _permit("an index by values", not _chooses(index))
+
+        def write() -> None:
+            self.inner[tree_map(_bare, index)] = _bare(value)
+
+        _perform(write)
 
     def nonzero(self, *, as_tuple: bool = False) -> Any:
+        _permit("nonzero")
         return PretendedTensor(self.inner.nonzero())
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise AssertionError(f"{func} of a pretended tensor outside of pretended_cuda")
+
+
+def put(place: torch.Tensor, value: torch.Tensor) -> None:
+    """Copies from the host into the memory of a tensor on the device."""
+    assert isinstance(place, PretendedTensor)
+    _permit("a copy from the host")
+    place.inner.copy_(value)
 
 
 def _bare(value: Any) -> Any:
@@ -78,7 +172,7 @@ def _bare(value: Any) -> Any:
 class _Pretending(TorchDispatchMode):
     def __init__(self, cuda: EmulatedCuda) -> None:
         super().__init__()
-        self.runtime = Runtime(Driver(cuda), DEVICE, lambda: b"image", lambda: 0)
+        self.runtime = Runtime(_RecordedDriver(cuda), DEVICE, lambda: b"image", lambda: 0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -87,7 +181,7 @@ class _Pretending(TorchDispatchMode):
         namespace, name = func.name().split("::")
         if namespace == "seqtrain" and pretended:
             with self:
-                return IMPLEMENTATIONS[name](self.runtime, *args)
+                return operators.call(name, self.runtime, *args)
         with self:  # out of an operator, torch's compound functions come as they are
             parts = func.decompose(*args, **kwargs)
         if parts is not NotImplemented:
@@ -101,7 +195,17 @@ class _Pretending(TorchDispatchMode):
             strangers = [t for t in tensors if not isinstance(t, PretendedTensor) and t.dim() > 0]
             assert not strangers, f"{func.name()} takes tensors of the host and of the device"
 
-        result = func(*tree_map(_bare, args), **tree_map(_bare, kwargs))
+        short = name.split(".")[0]
+        if pretended or there:
+            _permit(func.name(), short not in _WAITING)
+            _permit(f"{func.name()} between host and device", there and len(pretended) == len(tensors))
+            _permit("an index by values", not short.startswith("index") or not _chooses(args[1:]))
+        bare_args, bare_kwargs = tree_map(_bare, args), tree_map(_bare, kwargs)
+
+        def run() -> Any:
+            return func(*bare_args, **bare_kwargs)
+
+        result = _perform(run, uninitialized=short in _UNINITIALIZED) if there else run()
         if not there:
             return result.clone() if crossing and isinstance(result, torch.Tensor) else result
 
@@ -115,8 +219,24 @@ class _Pretending(TorchDispatchMode):
 
 
 @contextlib.contextmanager
+def captured() -> Iterator[Capture]:
+    """Within, as within `torch.cuda.graph`; use it in `pretended_cuda`."""
+    assert Capture.now is None
+    Capture.now = Capture()
+    try:
+        yield Capture.now
+    finally:
+        Capture.now = None
+
+
+@contextlib.contextmanager
 def pretended_cuda() -> Iterator[EmulatedCuda]:
     """Within, `tensor.to(DEVICE)` pretends."""
     cuda = EmulatedCuda("shuffled")
-    with patch.object(torch.cuda, "_lazy_init", lambda: None), torch.no_grad(), _Pretending(cuda):
+    with (
+        patch.object(torch.cuda, "_lazy_init", lambda: None),
+        patch.object(torch.cuda, "is_current_stream_capturing", lambda: Capture.now is not None),
+        torch.no_grad(),
+        _Pretending(cuda),
+    ):
         yield cuda

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import seqtrain as st
-from seqtrain.errors import DerivativeError, DeviceError, FsaError
+from seqtrain.errors import CudaError, DerivativeError, DeviceError, FsaError
 from seqtrain.fsa import FsaBatch
 from seqtrain.infeasible import NOT_HERE, InfeasibleCount
-from seqtrain.lattice import Lattice, expected_risk, prune, total_score
+from seqtrain.lattice import Lattice, arc_posteriors, expected_risk, prune, total_score
 from seqtrain.losses.diagnostics import sequence_diagnostics
 from seqtrain.scores import Packed
-from tests.cuda.pretend import DEVICE, PretendedTensor, pretended_cuda
+from tests.cuda.pretend import DEVICE, PretendedTensor, captured, pretended_cuda
 from tests.cuda.test_criteria import CRITERIA, LATTICE_CRITERIA, lattice_of
 from tests.ops.examples import ergodic, offsets_of, packed_rows, random_batch, random_scores, random_topology
 from tests.ops.risk_examples import random_risks
@@ -174,6 +174,27 @@ def test_operators_of_gradients_of_lattices() -> None:
         items = ones.repeat_interleave(offsets.diff())
         for a, b in ((by_weight, expected[3]), (by_risk, expected[2]), (by_total, expected[2])):
             torch.testing.assert_close(a.cpu(), items * b, rtol=1e-9, atol=1e-9)
+
+
+def test_lattices_in_a_capture_of_a_graph() -> None:
+    lattice = lattice_of(torch.zeros(3, 243))
+    with pretended_cuda():
+        there = lattice.to(DEVICE)
+        for name, function in (
+            ("total_score", total_score),
+            ("total_score", arc_posteriors),
+            ("expected_risk", lambda x: expected_risk(x, x.weights, on_infeasible="mask")),
+        ):
+            function(there)
+            with (
+                captured(),
+                pytest.raises(
+                    CudaError,
+                    match=rf"lattice\.{name} can't be captured in a CUDA graph, since lattices are laid out in host "
+                    r"memory in each call: compute it outside of the capture",
+                ),
+            ):
+                function(there)
 
 
 def test_faults_of_lattices_on_a_device() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from seqtrain.errors import CudaError
+from seqtrain.capture import refuse_capture
 from seqtrain.ops.cuda import best_path, ctc, denominator, full_sum, lattice_total, risk
 from seqtrain.ops.cuda.runtime import Runtime, runtime
 from seqtrain.ops.library import LIBRARY
 
-__all__ = ["IMPLEMENTATIONS", "register"]
+__all__ = ["call", "register"]
 
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "best_path": best_path.forward,
@@ -41,29 +41,40 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
 }
 """Of each operator: the function to call with a `Runtime` and then the operator's arguments."""
 
+_AUTOMATA = (
+    "automata are laid out in host memory in each call",
+    "compute it outside of the capture; CTC on targets (ctc_loss) and sums over one Fsa that all utterances share can "
+    "be captured",
+)
+_LATTICES = ("lattices are laid out in host memory in each call", "compute it outside of the capture")
+_REFUSED = {
+    "best_path": ("best_path", *_AUTOMATA),
+    "full_sum": ("full_sum over automata of each utterance", *_AUTOMATA),
+    "lattice_risk": ("lattice.expected_risk", *_LATTICES),
+    "lattice_total": ("lattice.total_score", *_LATTICES),
+    "posteriors": ("posteriors of automata of each utterance", *_AUTOMATA),
+}
+
+
+def call(name: str, on: Runtime, *inputs: Any) -> Any:
+    """The operator; raises CudaError where it's captured in a CUDA graph and can't be."""
+    if name in _REFUSED:
+        refuse_capture(on.device, *_REFUSED[name])
+    return IMPLEMENTATIONS[name](on, *inputs)
+
 
 def register(library: Any, key: str, runtime_of: Callable[[torch.device], Runtime]) -> None:
     """Makes the operators of `library` run here for tensors of the dispatch key."""
 
-    def bind(implementation: Callable[..., Any]) -> Callable[..., Any]:
+    def bind(name: str) -> Callable[..., Any]:
         def run(*inputs: Any) -> Any:
             device = next(x.device for x in inputs if isinstance(x, torch.Tensor))
-            return implementation(runtime_of(device), *inputs)
+            return call(name, runtime_of(device), *inputs)
 
         return run
 
-    for name, implementation in IMPLEMENTATIONS.items():
-        library.impl(name, bind(implementation), key)
+    for name in IMPLEMENTATIONS:
+        library.impl(name, bind(name), key)
 
 
-def _runtime_now(device: torch.device) -> Runtime:
-    if torch.cuda.is_current_stream_capturing():
-        raise CudaError(
-            "seqtrain's operators look at lengths and targets in host memory and can't be captured in a CUDA graph "
-            "yet: compute the loss outside of the capture",
-            call="cudaStreamBeginCapture",
-        )
-    return runtime(device)
-
-
-register(LIBRARY, "CUDA", _runtime_now)
+register(LIBRARY, "CUDA", runtime)

@@ -1,24 +1,79 @@
-"""CTC's operators on CUDA: what `seqtrain.ops.ctc` does on the CPU, in five launches whatever the number of frames."""
+"""CTC's operators on CUDA: what `seqtrain.ops.ctc` does on the CPU, in five launches whatever the number of frames.
+
+While a CUDA graph is captured, targets and lengths are on the device, where a sixth checks them.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
+from seqtrain.capture import is_capturing
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.ctc import feasible
+from seqtrain.ops.cuda.frames import Frames, captured_frames, checked_frames, frames_again, in_place
 from seqtrain.ops.cuda.rows import Rows
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
 from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
 
 __all__ = ["backward", "backward_into", "forward"]
 
+_CHECK, _CHECK_THREADS = "ctc_targets", 128
 
-def _columns(targets: torch.Tensor, target_lengths: torch.Tensor, blank: int) -> torch.Tensor:
-    """(B, 1 + U): blank and the targets, -1 past the last."""
-    inside = torch.arange(targets.shape[1]) < target_lengths[:, None]
-    labels = torch.where(inside, targets, -1)
-    return torch.cat([torch.full((targets.shape[0], 1), blank, dtype=torch.int64), labels], 1)
+
+class _Targets(NamedTuple):
+    """int64 (B, U) and (B,): in host memory or, in a capture, on the device."""
+
+    labels: torch.Tensor
+    lengths: torch.Tensor
+
+    def columns(self, blank: int) -> torch.Tensor:
+        """(B, 1 + U): blank and the targets, -1 past the last."""
+        batch, width = self.labels.shape
+        device = self.labels.device
+        inside = torch.arange(width, device=device) < self.lengths[:, None]
+        first = torch.full((batch, 1), blank, dtype=torch.int64, device=device)
+        return torch.cat([first, torch.where(inside, self.labels, torch.full_like(self.labels, -1))], 1)
+
+
+def _targets(on: Runtime, labels: torch.Tensor, lengths: torch.Tensor) -> _Targets:
+    if is_capturing(on.device):
+        return _Targets(in_place(on, labels, "targets"), in_place(on, lengths, "target_lengths"))
+    return _Targets(arguments.int64(labels), arguments.int64(lengths))
+
+
+def _columns(on: Runtime, targets: _Targets, blank: int, num_labels: int) -> torch.Tensor:
+    """Of the targets, where they are; a replay's may be no labels, and must not lead out of the scores."""
+    columns = targets.columns(blank)
+    return columns.clamp(max=num_labels - 1) if is_capturing(on.device) else columns
+
+
+def _checked(
+    on: Runtime,
+    scores: torch.Tensor,
+    offsets: torch.Tensor | None,
+    targets: _Targets,
+    lengths: torch.Tensor,
+    blank: int,
+    on_infeasible: str,
+) -> tuple[Frames, torch.Tensor]:
+    """The frames, and status (B,) before the recursion, both on the device."""
+    if is_capturing(on.device):
+        arguments.refuse_raising(on.device, on_infeasible)
+        frames, status = captured_frames(on, scores, lengths, offsets)
+        on.launch(
+            _CHECK, "CtcTargetsProblem", status.shape[0], _CHECK_THREADS,
+            labels=scores.shape[-1], max_targets=targets.labels.shape[1], blank=blank, lengths=frames.lengths,
+            targets=targets.labels, target_lengths=targets.lengths, status=status,
+        )  # fmt: skip
+        return frames, status
+    on.load(_CHECK)  # a capture may come
+    lengths = arguments.int64(lengths)
+    offsets = None if offsets is None else arguments.int64(offsets)
+    status = feasible(scores, offsets, targets.labels, lengths, targets.lengths, blank, on_infeasible)
+    return checked_frames(on, lengths, offsets), status.to(on.device)
 
 
 def forward(
@@ -37,11 +92,9 @@ def forward(
     count_handle: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """`seqtrain::ctc_loss`."""
-    targets, lengths = arguments.int64(targets), arguments.int64(lengths)
-    target_lengths = arguments.int64(target_lengths)
-    offsets = None if offsets is None else arguments.int64(offsets)
     batch, width = arguments.batch_size(scores, offsets), targets.shape[1]
-    status = feasible(scores, offsets, targets, lengths, target_lengths, blank, on_infeasible).to(on.device)
+    given = _targets(on, targets, target_lengths)
+    frames, status = _checked(on, scores, offsets, given, lengths, blank, on_infeasible)
     real = arguments.arithmetic_dtype(scores)
     rows = scores.shape[:-1]
     device = on.device
@@ -49,8 +102,8 @@ def forward(
     normalizer = torch.empty((*rows, 2) if normalize else (0,), dtype=real, device=device)
     value = torch.zeros(batch, dtype=torch.float64, device=device)
     if batch:
-        columns = _columns(targets, target_lengths, blank).to(device)
-        pass_over = Rows(on, scores, offsets, lengths, columns, shared_columns=False, normalize=normalize)
+        columns = _columns(on, given, blank, scores.shape[-1]).to(device)
+        pass_over = Rows(on, scores, frames, columns, shared_columns=False, normalize=normalize)
         emissions = pass_over.emissions(scores, status, normalizer if normalize else None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
         states = 2 * width + 1
@@ -62,8 +115,8 @@ def forward(
             "max_targets": width,
             "offsets": pass_over.offsets,
             "lengths": pass_over.lengths,
-            "targets": targets.to(device),
-            "target_lengths": target_lengths.to(device),
+            "targets": given.labels.to(device),
+            "target_lengths": given.lengths.to(device),
             "emission": emissions.mantissa,
             "emission_exponent": emissions.exponent,
             "store": torch.empty((pass_over.count, states), dtype=real, device=device),
@@ -110,15 +163,11 @@ def backward_into(
     gradient: torch.Tensor,
 ) -> None:
     """`seqtrain::ctc_loss_backward_into`."""
-    targets, lengths = arguments.int64(targets), arguments.int64(lengths)
-    target_lengths = arguments.int64(target_lengths)
-    offsets = None if offsets is None else arguments.int64(offsets)
     if arguments.batch_size(gradient, offsets) == 0:
         return
-    columns = _columns(targets, target_lengths, blank)
-    pass_over = Rows(
-        on, gradient, offsets, lengths, columns.to(on.device), shared_columns=False, normalize=normalize
-    )
+    frames = frames_again(on, gradient, lengths, offsets)
+    columns = _columns(on, _targets(on, targets, target_lengths), blank, gradient.shape[-1])
+    pass_over = Rows(on, gradient, frames, columns.to(on.device), shared_columns=False, normalize=normalize)
     pass_over.gradient(
         gradient,
         scores if normalize else None,

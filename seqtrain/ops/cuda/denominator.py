@@ -1,7 +1,7 @@
 """The shared denominator's operator on CUDA: what `seqtrain.ops.denominator` does on the CPU.
 
 Its gradients are those of the full sum: `seqtrain.ops.cuda.full_sum`. Weights on the device are read back for the
-checks, and gathered where they are.
+checks (not in a capture), and gathered where they are.
 """
 
 from __future__ import annotations
@@ -10,26 +10,21 @@ import math
 
 import torch
 
+from seqtrain.capture import is_capturing, refused
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import Automata
-from seqtrain.ops.cuda.denominator_layout import DeviceLayout, lay_out_once
+from seqtrain.ops.cuda.denominator_inputs import Weights, captured, checked
+from seqtrain.ops.cuda.denominator_layout import DeviceLayout
 from seqtrain.ops.cuda.rows import Rows, suffix
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
 from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
-from seqtrain.ops.denominator import prepare
 
 __all__ = ["STORE_BYTES", "forward", "store_frames"]
 
 _WEIGHT_THREADS, _WEIGHT_BLOCKS = 256, 1024
 STORE_BYTES = 2 << 30
 """Of a batch's states; where all of them take more, the others are computed a second time."""
-
-
-def _largest(weights: torch.Tensor, used: torch.Tensor) -> float:
-    if used.numel() == 0:
-        return 0.0
-    return float((weights if used.numel() == weights.numel() else weights[used]).max())
 
 
 def store_frames(longest: int, bytes_of_frame: int) -> int:
@@ -61,25 +56,15 @@ def _split(
 
 
 def _weights(
-    on: Runtime,
-    automata: Automata,
-    layout: DeviceLayout,
-    leak: float,
-    distribution: torch.Tensor | None,
-    real: torch.dtype,
+    on: Runtime, weights: Weights, layout: DeviceLayout, leak: float, real: torch.dtype
 ) -> dict[str, Argument]:
-    """The problem's fields that change from call to call; `automata` are in host memory."""
-    weights, final_weights = automata.weights.to(on.device), automata.final_weights.to(on.device)
-    largest, largest_final = (
-        _largest(automata.weights, layout.arcs), _largest(automata.final_weights, layout.finals)
-    )  # fmt: skip
-    incoming = _split(on, real, weights, layout.incoming_arc, largest=largest)
-    outgoing = _split(on, real, weights, layout.outgoing_arc, largest=largest)
-    finals = _split(on, real, final_weights, largest=largest_final)
+    """The problem's fields that change from call to call."""
+    incoming = _split(on, real, weights.arcs, layout.incoming_arc, largest=weights.largest)
+    outgoing = _split(on, real, weights.arcs, layout.outgoing_arc, largest=weights.largest)
+    finals = _split(on, real, weights.finals, largest=weights.largest_final)
     leaking: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
-    if leak != 0.0 and distribution is not None:
-        target = distribution.detach().to(device=on.device, dtype=torch.float64).contiguous()
-        leaking = _split(on, real, target, layout.node_state, factor=leak)
+    if leak != 0.0 and weights.target is not None:
+        leaking = _split(on, real, weights.target, layout.node_state, factor=leak)
     return {
         "incoming_mantissa": incoming[0],
         "incoming_exponent": incoming[1],
@@ -89,8 +74,8 @@ def _weights(
         "final_exponent": finals[1],
         "leak_mantissa": leaking[0],
         "leak_exponent": leaking[1],
-        "largest_weight": largest,
-        "largest_final_weight": largest_final,
+        "largest_weight": weights.largest,
+        "largest_final_weight": weights.largest_final,
     }
 
 
@@ -113,6 +98,14 @@ def _store(on: Runtime, batch: int, longest: int, width: int, real: torch.dtype)
         **states("checkpoint", "checkpoint_exponent", segments),
         **states("carry", "carry_exponent", 1),
     }
+
+
+def _refuse_gradient_in_host_memory(weights: torch.Tensor, wanted: bool, device: torch.device) -> None:
+    if wanted and weights.device != device and is_capturing(device):
+        raise refused(
+            f"weights on {weights.device} can get no gradient in a capture in a CUDA graph, where nothing is copied: "
+            f"have them on {device}"
+        )
 
 
 def forward(
@@ -141,13 +134,13 @@ def forward(
     """`seqtrain::denominator`."""
     automata = Automata(
         arcs, weights, arc_offsets, final_states, final_weights, final_offsets, starts, num_states
-    ).for_kernels()
-    lengths = arguments.int64(lengths)
-    offsets = None if offsets is None else arguments.int64(offsets)
+    )
     batch, device = arguments.batch_size(scores, offsets), on.device
-    layout, status, width = prepare(automata, scores, offsets, lengths, layout, leak, on_infeasible)
-    status, real = status.to(device), arguments.arithmetic_dtype(scores)
-    table = lay_out_once(on, layout, arcs.shape[0])
+    _refuse_gradient_in_host_memory(weights, with_weights_gradient, device)
+    frames, status, width, table, given = (captured if is_capturing(device) else checked)(
+        on, automata, scores, offsets, lengths, layout, leak, distribution, on_infeasible
+    )
+    real = arguments.arithmetic_dtype(scores)
     value = torch.zeros(batch, dtype=torch.float64, device=device)
     with_gradient = with_scores_gradient or with_weights_gradient
     occupancies = torch.empty(
@@ -160,9 +153,9 @@ def forward(
         torch.zeros(size, dtype=torch.float64, device=device) for size in counts
     )
     if batch and not table.has_path:
-        status[status == 0] = arguments.NO_PATH
+        status.masked_fill_(status == 0, arguments.NO_PATH)
     elif batch:
-        pass_over = Rows(on, scores, offsets, lengths, table.columns, shared_columns=True, normalize=False)
+        pass_over = Rows(on, scores, frames, table.columns, shared_columns=True, normalize=False)
         emissions = pass_over.emissions(scores, status, None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
         block_bytes = state_bytes(table.width, real)
@@ -174,8 +167,8 @@ def forward(
         )  # fmt: skip
         problem: dict[str, Argument] = {
             **table.fields,
-            **_weights(on, automata, table, leak, distribution, real),
-            **_store(on, batch, int(lengths.max()), table.width, real),
+            **_weights(on, given, table, leak, real),
+            **_store(on, batch, frames.longest, table.width, real),
             "batch": batch,
             "max_frames": pass_over.max_frames,
             "offsets": pass_over.offsets,
@@ -201,7 +194,8 @@ def forward(
             sums = halves.sum(1)
             place = table.place_of_arc
             if sums.shape[1]:
-                arc_occupancies = torch.where(place >= 0, sums.index_select(1, place.clamp(min=0)), 0.0)
+                arc_occupancies = sums.index_select(1, place.clamp(min=0)).masked_fill(place < 0, 0.0)
+        given.restore(likelihood, frames)
         value = pass_over.values(emissions, likelihood, status, sign=1.0)
     arguments.check_status(value, status, lengths, on_infeasible, infinite=float("-inf"))
     report_inside(status, count_handle, on_infeasible)

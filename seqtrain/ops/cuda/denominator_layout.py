@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import torch
 
+from seqtrain.capture import refused
+from seqtrain.ops.cuda.copies import DeviceCopies, keep_for_graphs
 from seqtrain.ops.cuda.runtime import Argument, Runtime
 from seqtrain.ops.kernels import KERNELS
 
-__all__ = ["DeviceLayout", "lay_out_once"]
+__all__ = ["DeviceLayout", "kept_layout", "lay_out_once"]
 
 
 class DeviceLayout(NamedTuple):
@@ -23,7 +25,9 @@ class DeviceLayout(NamedTuple):
         columns: (1, K) int64 label of each column.
         incoming_arc, outgoing_arc, node_state: int32, whose weight stands at each place; -1 at padding.
         place_of_arc: (A,) int64, where an arc stands among the incoming ones; -1 where it's on no path.
+        final_used: (F,) bool, whether a final state is on a path.
         arcs, finals: int64 in host memory, those that are on a path.
+        copies: what the calls over the automaton have copied to the device.
     """
 
     fields: dict[str, Argument]
@@ -34,8 +38,10 @@ class DeviceLayout(NamedTuple):
     outgoing_arc: torch.Tensor
     node_state: torch.Tensor
     place_of_arc: torch.Tensor
+    final_used: torch.Tensor
     arcs: torch.Tensor
     finals: torch.Tensor
+    copies: DeviceCopies
 
 
 # By the layout in host memory. Who calls returns only when the device is done, so that nothing is freed in use.
@@ -61,6 +67,18 @@ def lay_out_once(on: Runtime, layout: torch.Tensor, num_arcs: int) -> DeviceLayo
     return found
 
 
+def kept_layout(on: Runtime, layout: torch.Tensor) -> DeviceLayout:
+    """What `lay_out_once` has made before, for a capture in a CUDA graph, which reads it from then on."""
+    kept = _KEPT.get((id(layout), on.device))
+    if kept is None or kept[0]() is not layout:
+        raise refused(
+            f"the automaton has not been laid out on {on.device} yet, which a capture in a CUDA graph can't do: make "
+            "one call, forward and backward, before the capture"
+        )
+    keep_for_graphs(kept[1])
+    return kept[1]
+
+
 def _lay_out(on: Runtime, layout: torch.Tensor, num_arcs: int) -> DeviceLayout:
     content, arrays, counts = KERNELS.lay_out_denominator_for_device(layout.data_ptr())
     # One byte more: torch takes no empty memory.
@@ -75,6 +93,7 @@ def _lay_out(on: Runtime, layout: torch.Tensor, num_arcs: int) -> DeviceLayout:
     places = (here >= 0).nonzero().flatten()
     place_of_arc = torch.full((num_arcs,), -1, dtype=torch.int64)
     place_of_arc[here[places]] = places
+    final_used = integers(host, "final_slot") >= 0
     fields: dict[str, Argument] = {
         name: block[place:] for name, (place, _) in arrays.items() if name not in _ONLY_HERE
     }
@@ -88,5 +107,7 @@ def _lay_out(on: Runtime, layout: torch.Tensor, num_arcs: int) -> DeviceLayout:
         node_state=integers(block, "node_state"),
         place_of_arc=place_of_arc.to(on.device),
         arcs=(place_of_arc >= 0).nonzero().flatten(),
-        finals=(integers(host, "final_slot") >= 0).nonzero().flatten(),
+        final_used=final_used.to(on.device),
+        finals=final_used.nonzero().flatten(),
+        copies=DeviceCopies(),
     )

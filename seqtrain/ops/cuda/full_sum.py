@@ -14,6 +14,7 @@ from seqtrain.errors import DerivativeError
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import Automata
+from seqtrain.ops.cuda.frames import checked_frames, frames_again
 from seqtrain.ops.cuda.layout import lay_out
 from seqtrain.ops.cuda.rows import Rows
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
@@ -77,7 +78,8 @@ def forward(
     final_occupancies = torch.zeros(per_item[1], dtype=torch.float64, device=device)
     layout = lay_out(on, automata, real, width, with_weights=with_weights_gradient)
     if batch:
-        pass_over = Rows(on, scores, offsets, lengths, layout.columns, shared_columns=shared, normalize=False)
+        frames = checked_frames(on, lengths, offsets)
+        pass_over = Rows(on, scores, frames, layout.columns, shared_columns=shared, normalize=False)
         emissions = pass_over.emissions(scores, status, None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
         block_bytes = state_bytes(layout.nodes, real)
@@ -138,12 +140,11 @@ def scores_backward_into(
     gradient: torch.Tensor,
 ) -> None:
     """`seqtrain::full_sum_scores_backward_into`."""
-    lengths = arguments.int64(lengths)
-    offsets = None if offsets is None else arguments.int64(offsets)
     if arguments.batch_size(gradient, offsets) == 0:
         return
+    frames = frames_again(on, gradient, lengths, offsets)
     pass_over = Rows(
-        on, gradient, offsets, lengths, column_labels, shared_columns=column_labels.shape[0] == 1, normalize=False
+        on, gradient, frames, column_labels, shared_columns=column_labels.shape[0] == 1, normalize=False
     )  # fmt: skip
     pass_over.gradient(
         gradient, None, occupancies, None, grad_value.to(torch.float64).contiguous(), status, order=None, sign=1.0

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from seqtrain.ops import arguments
+from seqtrain.ops.cuda.frames import Frames
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
 
 __all__ = ["Emissions", "Rows", "dtype_code", "strides", "suffix"]
@@ -14,6 +15,7 @@ __all__ = ["Emissions", "Rows", "dtype_code", "strides", "suffix"]
 _DTYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 _MOST_ROW_BLOCKS = 1 << 20
 _WORKSPACE_BLOCKS = 1024
+_VALUE_THREADS = 128  # always: a sum's order doesn't depend on the other utterances
 _NOTHING: dict[str, Argument] = dict.fromkeys(
     (
         "scores", "gradient", "column_labels", "order", "normalizer", "emission", "emission_exponent", "row_log",
@@ -51,29 +53,25 @@ def strides(tensor: torch.Tensor) -> tuple[int, int, int]:
 class Rows:
     """The rows of a batch, padded (B, T, V) or packed (ΣT, V), and the columns that its recursion reads.
 
-    `like` gives shape, dtype and strides; `column_labels` is (B or 1, K) int64 on the device, -1 past the last;
-    `lengths` and `offsets` are int64 in host memory.
+    `like` gives shape, dtype and strides; `column_labels` is (B or 1, K) int64 on the device, -1 past the last.
     """
 
     def __init__(
         self,
         runtime: Runtime,
         like: torch.Tensor,
-        offsets: torch.Tensor | None,
-        lengths: torch.Tensor,
+        frames: Frames,
         column_labels: torch.Tensor,
         *,
         shared_columns: bool,
         normalize: bool,
     ) -> None:
         self.runtime = runtime
-        self.batch = lengths.shape[0]
+        self.lengths, self.offsets, longest = frames
+        self.batch = self.lengths.shape[0]
         self.count = like.shape[:-1].numel()
-        longest = int(lengths.max()) if self.batch else 0
-        self.max_frames = like.shape[1] if offsets is None else longest
+        self.max_frames = like.shape[1] if self.offsets is None else longest
         self.width = column_labels.shape[1]
-        self.lengths = lengths.to(runtime.device)
-        self.offsets = None if offsets is None else offsets.to(runtime.device)
         self.suffix = suffix(like.dtype)
         utterance, frame, label = strides(like)
         self._common: dict[str, Argument] = {
@@ -103,7 +101,7 @@ class Rows:
     @property
     def row_blocks(self) -> int:
         """Blocks of a launch over all rows; each goes over several where there are more."""
-        return min(self.batch * self.max_frames, _MOST_ROW_BLOCKS)
+        return min(self.batch * self.max_frames, self.count, _MOST_ROW_BLOCKS)
 
     def emissions(
         self, scores: torch.Tensor, status: torch.Tensor, normalizer: torch.Tensor | None
@@ -130,7 +128,7 @@ class Rows:
         """(B,) float64 sign · log-likelihood; writes to `status` what went wrong."""
         value = torch.zeros(self.batch, dtype=torch.float64, device=self.runtime.device)
         self._launch(
-            "values", self.batch, threads_for(self.max_frames, 128),
+            "values", self.batch, _VALUE_THREADS,
             row_log=emissions.row_log, row_status=emissions.row_status, log_likelihood=log_likelihood,
             value_sign=sign, value=value, status=status,
         )  # fmt: skip

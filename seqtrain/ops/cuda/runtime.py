@@ -9,6 +9,7 @@ from functools import cache
 
 import torch
 
+from seqtrain.capture import is_capturing, refused
 from seqtrain.ops.cuda.cache import cache_directory, compiled
 from seqtrain.ops.cuda.compiler import find_compiler
 from seqtrain.ops.cuda.driver import Driver, find_driver
@@ -48,11 +49,22 @@ class Runtime:
 
     def _function(self, name: str) -> ctypes.c_void_p:
         with self._lock:
+            if name not in self._functions and is_capturing(self.device):
+                raise refused(
+                    f"{name} has not run on {self.device} yet, and code can't be loaded while a CUDA graph is "
+                    "captured: make one call, forward and backward, before the capture"
+                )
             if self._module is None:
                 self._module = self._driver.load(self._image())
             if name not in self._functions:
                 self._functions[name] = self._driver.function(self._module, name, self.largest_shared)
             return self._functions[name]
+
+    def load(self, name: str) -> None:
+        """Makes the kernel ready for a capture."""
+        if name not in self._functions:
+            with self._driver.context(self._index):
+                self._function(name)
 
     def fits(self, shared_bytes: int) -> bool:
         """Whether a block may have so much shared memory beside that for reductions."""

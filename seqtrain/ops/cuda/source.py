@@ -36,7 +36,7 @@ def source() -> Source:
     """Read once."""
     root = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
     headers = {path.name: path.read_text("utf-8") for path in sorted((root / "cuda").glob("*.h"))}
-    for name in ("number.h", "wide.h"):
+    for name in ("ctc_targets.h", "number.h", "status.h", "wide.h"):
         headers[f"../recursion/{name}"] = (root / "recursion" / name).read_text("utf-8")
     return Source((root / "cuda" / _MAIN).read_text("utf-8"), headers)
 
