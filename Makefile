@@ -33,9 +33,15 @@ venv: .venv/complete
 	$(bin)/python -c "import torch; print('torch==' + torch.__version__.split('+')[0])" > .venv/constraints.txt
 	touch $@
 
+# What pyproject.toml asks for to build, in .venv: so each build, here and of a wheel in CI, goes on with the objects of
+# the one before.
+.venv/tools: .venv/torch
+	$(bin)/pip install --quiet "scikit-build-core>=0.11" "nanobind>=2.9" "cmake>=3.21" ninja
+	touch $@
+
 # Nothing that seqtrain needs may bring another torch.
-.venv/complete: .venv/torch $(sources)
-	$(bin)/pip install --quiet --constraint .venv/constraints.txt \
+.venv/complete: .venv/tools $(sources)
+	$(bin)/pip install --quiet --constraint .venv/constraints.txt --no-build-isolation \
 		--config-settings=cmake.define.SEQTRAIN_WARNINGS_AS_ERRORS=ON --editable ".[dev]"
 	touch $@
 
