@@ -26,7 +26,8 @@ class Weights(NamedTuple):
         finals: (F,)
         target: (S,) where to leak to, or None.
         largest, largest_final: of the weights that are used, which the kernels measure the others by.
-        taken: in a capture, the two as () tensors; the weights are relative to them there, and the numbers 0.
+        taken: where replays read the weights, the two as () tensors; the weights are relative to them then, and the
+            numbers 0.
     """
 
     arcs: torch.Tensor
@@ -55,12 +56,15 @@ class Given(NamedTuple):
 
 def _on_device(
     on: Runtime, table: DeviceLayout, automata: Automata, distribution: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+) -> Weights:
     copy = table.copies.float64
-    return (
+    return Weights(
         copy("the weights of the arcs", automata.weights, on.device),
         copy("the weights of the final states", automata.final_weights, on.device),
         None if distribution is None else copy("the distribution of the leak", distribution, on.device),
+        0.0,
+        0.0,
+        None,
     )
 
 
@@ -68,6 +72,13 @@ def _largest(weights: torch.Tensor, used: torch.Tensor) -> float:
     if used.numel() == 0:
         return 0.0
     return float((weights if used.numel() == weights.numel() else weights[used]).max())
+
+
+def _measured(weights: Weights, here: Automata, table: DeviceLayout) -> Weights:
+    """By what stands in host memory."""
+    return weights._replace(
+        largest=_largest(here.weights, table.arcs), largest_final=_largest(here.final_weights, table.finals)
+    )
 
 
 def checked(
@@ -87,12 +98,7 @@ def checked(
     offsets = None if offsets is None else arguments.int64(offsets)
     layout, status, width = prepare(here, scores, offsets, lengths, layout, leak, on_infeasible)
     table = lay_out_once(on, layout, automata.arcs.shape[0])
-    weights = Weights(
-        *_on_device(on, table, automata, distribution),
-        _largest(here.weights, table.arcs),
-        _largest(here.final_weights, table.finals),
-        None,
-    )
+    weights = _measured(_on_device(on, table, automata, distribution), here, table)
     return Given(checked_frames(on, lengths, offsets), status.to(on.device), width, table, weights)
 
 
@@ -103,6 +109,20 @@ def _relative(weights: torch.Tensor, used: torch.Tensor) -> tuple[torch.Tensor, 
     largest = weights.masked_fill(used.logical_not(), -torch.inf).max()
     largest = largest.masked_fill(largest == -torch.inf, 0.0)
     return weights - largest, largest
+
+
+def _sound(weights: Weights) -> torch.Tensor:
+    """() whether the recursion can use them."""
+    sound = (weights.arcs < torch.inf).all() & (weights.finals < torch.inf).all()
+    if weights.target is not None:
+        sound &= ((weights.target >= 0.0) & (weights.target < torch.inf)).all()
+    return sound
+
+
+def _measured_in_replays(weights: Weights, table: DeviceLayout) -> Weights:
+    arcs, largest = _relative(weights.arcs, table.place_of_arc >= 0)
+    finals, largest_final = _relative(weights.finals, table.final_used)
+    return weights._replace(arcs=arcs, finals=finals, taken=(largest, largest_final))
 
 
 def captured(
@@ -128,17 +148,15 @@ def captured(
         )
     check_labels(automata, scores.shape[-1])
     table, summary = kept_layout(on, layout), summary_of(layout)
-    arcs, finals, target = _on_device(on, table, automata, distribution)
+    weights = _on_device(on, table, automata, distribution)
     frames, status = captured_frames(on, scores, lengths, offsets)
-    sound = (arcs < torch.inf).all() & (finals < torch.inf).all()
-    if target is not None:
-        sound &= ((target >= 0.0) & (target < torch.inf)).all()
-    status.masked_fill_(sound.logical_not(), arguments.BAD_INPUT)
+    status.masked_fill_(_sound(weights).logical_not(), arguments.BAD_INPUT)
     if leak == 0.0:
         bounds = Summary(*(torch.full_like(frames.lengths, int(field)) for field in summary))
         empty, short, long = rejected(bounds, frames.lengths)
         status.masked_fill_((empty | short | long) & (status == 0), arguments.INFEASIBLE)
-    arcs, largest = _relative(arcs, table.place_of_arc >= 0)
-    finals, largest_final = _relative(finals, table.final_used)
-    weights = Weights(arcs, finals, target, 0.0, 0.0, (largest, largest_final))
+    if automata.weights.device.type == automata.final_weights.device.type == "cpu":
+        weights = _measured(weights, automata.for_kernels(), table)
+    else:
+        weights = _measured_in_replays(weights, table)
     return Given(frames, status, int(summary.labels), table, weights)
