@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,9 @@ from seqtrain.ops.full_sum import check_labels
 
 __all__ = ["Given", "Weights", "captured", "checked"]
 
+_LEAST_ALONE = -60 * math.log(2.0)
+"""Log of a weight, relative to the largest, that a float still holds with all its digits beside those of states."""
+
 
 class Weights(NamedTuple):
     """float64 on the device.
@@ -26,6 +30,7 @@ class Weights(NamedTuple):
         finals: (F,)
         target: (S,) where to leak to, or None.
         largest, largest_final: of the weights that are used, which the kernels measure the others by.
+        alone: whether floats hold the weights of the arcs relative to the largest without exponents of their own.
         taken: in a capture, the two as () tensors; the weights are relative to them there, and the numbers 0.
     """
 
@@ -34,6 +39,7 @@ class Weights(NamedTuple):
     target: torch.Tensor | None
     largest: float
     largest_final: float
+    alone: bool
     taken: tuple[torch.Tensor, torch.Tensor] | None
 
     def restore(self, log_likelihood: torch.Tensor, frames: Frames) -> None:
@@ -64,10 +70,12 @@ def _on_device(
     )
 
 
-def _largest(weights: torch.Tensor, used: torch.Tensor) -> float:
+def _range(weights: torch.Tensor, used: torch.Tensor) -> tuple[float, bool]:
+    """The largest weight, and whether the others are near enough to it to stand alone."""
     if used.numel() == 0:
-        return 0.0
-    return float((weights if used.numel() == weights.numel() else weights[used]).max())
+        return 0.0, True
+    least, largest = map(float, torch.aminmax(weights if used.numel() == weights.numel() else weights[used]))
+    return largest, least - largest >= _LEAST_ALONE
 
 
 def checked(
@@ -87,12 +95,9 @@ def checked(
     offsets = None if offsets is None else arguments.int64(offsets)
     layout, status, width = prepare(here, scores, offsets, lengths, layout, leak, on_infeasible)
     table = lay_out_once(on, layout, automata.arcs.shape[0])
-    weights = Weights(
-        *_on_device(on, table, automata, distribution),
-        _largest(here.weights, table.arcs),
-        _largest(here.final_weights, table.finals),
-        None,
-    )
+    largest, alone = _range(here.weights, table.arcs)
+    largest_final, _ = _range(here.final_weights, table.finals)
+    weights = Weights(*_on_device(on, table, automata, distribution), largest, largest_final, alone, None)
     return Given(checked_frames(on, lengths, offsets), status.to(on.device), width, table, weights)
 
 
@@ -138,7 +143,9 @@ def captured(
         bounds = Summary(*(torch.full_like(frames.lengths, int(field)) for field in summary))
         empty, short, long = rejected(bounds, frames.lengths)
         status.masked_fill_((empty | short | long) & (status == 0), arguments.INFEASIBLE)
+    # What is in host memory doesn't change from replay to replay.
+    alone = automata.weights.device != on.device and _range(automata.weights, table.arcs)[1]
     arcs, largest = _relative(arcs, table.place_of_arc >= 0)
     finals, largest_final = _relative(finals, table.final_used)
-    weights = Weights(arcs, finals, target, 0.0, 0.0, (largest, largest_final))
+    weights = Weights(arcs, finals, target, 0.0, 0.0, alone, (largest, largest_final))
     return Given(frames, status, int(summary.labels), table, weights)
