@@ -16,6 +16,13 @@ NamedArrays lay_out_denominator_for_device(const int32_t* block) {
   const auto put_copy = [&](const char* name, const int32_t* items, int64_t count) {
     put_array(name, Index32(items, items + count));
   };
+  const auto put_sources = [&](const char* name, const Index32& items) {
+    if (tables.narrow) {
+      put_array(name, std::vector<uint16_t>(items.begin(), items.end()));
+    } else {
+      put_array(name, items);
+    }
+  };
   const auto slices = [](const DenominatorSlices& arcs) {
     return static_cast<int64_t>(arcs.row.size()) / DenominatorSlices::lanes;
   };
@@ -28,11 +35,11 @@ NamedArrays lay_out_denominator_for_device(const int32_t* block) {
   put_copy("aggregate_arrival", layout.aggregate_arrival, layout.aggregate_begin[layout.aggregates]);
   put_array("incoming_row", tables.incoming.row);
   put_array("incoming_begin", tables.incoming.begin);
-  put_array("incoming_node", tables.incoming.from);
+  put_sources("incoming_node", tables.incoming.from);
   put_array("incoming_arc", tables.incoming.arc);
   put_array("outgoing_row", tables.outgoing.row);
   put_array("outgoing_begin", tables.outgoing.begin);
-  put_array("outgoing_arrival", tables.outgoing.from);
+  put_sources("outgoing_arrival", tables.outgoing.from);
   put_array("outgoing_arc", tables.outgoing.arc);
   put_copy("final_slot", layout.final_slot, layout.finals);
   put_array("final_begin", tables.final_begin);
@@ -45,7 +52,8 @@ NamedArrays lay_out_denominator_for_device(const int32_t* block) {
                 {"start_node", layout.start_slot < 0 ? -1 : layout.slot_node[layout.start_slot]},
                 {"incoming_slices", slices(tables.incoming)},
                 {"outgoing_slices", slices(tables.outgoing)},
-                {"finals", layout.finals}};
+                {"finals", layout.finals},
+                {"narrow", tables.narrow}};
   return out;
 }
 

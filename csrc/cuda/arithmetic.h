@@ -104,6 +104,7 @@ struct Largest {
 };
 
 constexpr int warp = 32;
+constexpr int largest_block = 512;           // threads, as seqtrain/ops/cuda/runtime.py has it
 constexpr int64_t reduction_bytes = 32 * 8;  // what `reduce` needs of shared memory, at its start
 
 // Every thread's value combined, in an order fixed by the number of threads; all get the result.  The number of threads

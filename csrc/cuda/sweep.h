@@ -26,16 +26,22 @@ SEQTRAIN_DEVICE int64_t state_bytes(int64_t states) {
   return (states + 2 * state_padding) * static_cast<int64_t>(sizeof(Real) + sizeof(int32_t));
 }
 
-// Array number `index` of a block; its state 0 stands behind the padding.
+// Array number `index` of worker number `worker`, each of which has `arrays`; its state 0 stands behind the padding.
 template <class Real>
-SEQTRAIN_DEVICE States<Real> states_of(const Team& team, char* workspace, int64_t states, int64_t arrays,
-                                       int64_t index) {
-  char* memory = workspace != nullptr ? workspace + team.block() * arrays * state_bytes<Real>(states)
-                                      : team.shared(reduction_bytes);
+SEQTRAIN_DEVICE States<Real> states_of(const Team& team, char* workspace, int64_t worker, int64_t states,
+                                       int64_t arrays, int64_t index) {
+  char* memory =
+      workspace != nullptr ? workspace + worker * arrays * state_bytes<Real>(states) : team.shared(reduction_bytes);
   const int64_t width = states + 2 * state_padding;
   Real* mantissa = reinterpret_cast<Real*>(memory) + index * width;
   int32_t* exponent = reinterpret_cast<int32_t*>(reinterpret_cast<Real*>(memory) + arrays * width) + index * width;
   return {mantissa + state_padding, exponent + state_padding};
+}
+
+template <class Real>
+SEQTRAIN_DEVICE States<Real> states_of(const Team& team, char* workspace, int64_t states, int64_t arrays,
+                                       int64_t index) {
+  return states_of<Real>(team, workspace, team.block(), states, arrays, index);
 }
 
 template <class Real>
@@ -70,6 +76,14 @@ SEQTRAIN_DEVICE Real product_below(Real a, int32_t a_exponent, Real b, int32_t b
   return a * b * power_of_two<Real>(e);
 }
 
+// sum · 2^top with a sum in [1, 2), or 0; returns the new top.
+SEQTRAIN_DEVICE int64_t normalized_sum(double& sum, int64_t top) {
+  if (!(sum > 0)) return top;
+  const int64_t above = (to_bits(sum) >> Format<double>::mantissa_bits) - Format<double>::bias;
+  sum *= power_of_two<double>(-above);
+  return top + above;
+}
+
 // Σ of products as sum · 2^top with a sum in [1, 2), or 0: both the same for all threads.  `product(i)` gives mantissa
 // and exponent.
 template <class Real, class Product>
@@ -90,10 +104,7 @@ SEQTRAIN_DEVICE int64_t sum_of_products(const Team& team, int64_t count, const P
     if (m > 0) sum += m * power_of_two<double>(e - top);
   }
   sum = reduce(team, sum, Sum{});
-  if (!(sum > 0)) return top;
-  const int64_t above = (to_bits(sum) >> Format<double>::mantissa_bits) - Format<double>::bias;
-  sum *= power_of_two<double>(-above);
-  return top + above;
+  return normalized_sum(sum, top);
 }
 
 // log(sum · 2^top), -inf where nothing is there.

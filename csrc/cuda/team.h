@@ -10,6 +10,7 @@
 #if defined(__CUDACC__)
 
 #define SEQTRAIN_DEVICE __device__ __forceinline__
+#define SEQTRAIN_ROLLED _Pragma("unroll 1")  // before a loop that isn't worth its code several times
 
 namespace seqtrain {
 
@@ -49,15 +50,48 @@ class Team {
     extern __shared__ __align__(16) char seqtrain_shared[];
     return seqtrain_shared + offset;
   }
+
+  // Blocks of a cluster, up to 8, run at once and reach each other's shared memory; a block of its own is one, too.
+#if __CUDA_ARCH__ >= 900
+  SEQTRAIN_DEVICE int cluster_blocks() const {
+    int blocks;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
+    return blocks;
+  }
+  SEQTRAIN_DEVICE int rank_in_cluster() const {
+    int rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+  }
+  // A barrier of all threads of the cluster; what they wrote before, to whatever memory, all of them see behind it.
+  SEQTRAIN_DEVICE void sync_cluster() const {
+    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+  }
+  // Where `address` of this block's shared memory lies in that of another block, which must have begun and not ended.
+  template <class T>
+  SEQTRAIN_DEVICE T* peer(T* address, int rank) const {
+    T* there;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(address), "r"(rank));
+    return there;
+  }
+#else
+  SEQTRAIN_DEVICE static constexpr int cluster_blocks() { return 1; }
+  SEQTRAIN_DEVICE static constexpr int rank_in_cluster() { return 0; }
+  SEQTRAIN_DEVICE void sync_cluster() const { sync(); }
+  template <class T>
+  SEQTRAIN_DEVICE T* peer(T* address, int) const {
+    return address;
+  }
+#endif
 };
 
 }  // namespace seqtrain
 
 // Kernels take one structure of 64-bit fields.
-#define SEQTRAIN_KERNEL(name, Problem, function)                     \
-  extern "C" __global__ void name(const seqtrain::Problem problem) { \
-    const seqtrain::Team team;                                       \
-    seqtrain::function(team, problem);                               \
+#define SEQTRAIN_KERNEL(name, Problem, function)                                                                   \
+  extern "C" __global__ void __launch_bounds__(seqtrain::largest_block, 1) name(const seqtrain::Problem problem) { \
+    const seqtrain::Team team;                                                                                     \
+    seqtrain::function(team, problem);                                                                             \
   }
 
 #else

@@ -61,7 +61,7 @@ double largest_difference_of(const std::vector<T>& a, const std::vector<T>& b) {
 
 // A kernel over emulated blocks; ends the process where the block reports a fault.
 void launch(const char* kernel, int64_t blocks, int threads, int64_t shared, const void* problem, Order order,
-            uint32_t seed);
+            uint32_t seed, int64_t cluster = 1);
 
 // A random batch for one kind of recursion.
 class Case {

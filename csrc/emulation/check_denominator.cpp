@@ -14,6 +14,7 @@ struct Batch {
   int64_t batch, frames, labels, states;
   double leak;
   int64_t segment;
+  bool narrow, alone;  // how an arc is stored: its source in 16 bits, its weight without an exponent
   std::vector<float> scores;
   std::vector<int64_t> lengths;
   std::vector<int32_t> arcs, final_states;
@@ -21,15 +22,19 @@ struct Batch {
   int32_t start;
   std::vector<int64_t> arc_offsets, final_offsets;
   std::vector<int32_t> starts, num_states, block;
+  int64_t cluster;
+  bool in_shared_memory;
 
   // States entered by one arc and by many, by one label and by several; one final state or all; scores flat and peaky.
-  explicit Batch(Random& random)
+  Batch(Random& random, int64_t blocks)
       : batch(3),
-        frames(6 + random.below(30)),
+        frames(blocks > 1 ? 4 + random.below(8) : 6 + random.below(30)),
         labels(3 + random.below(9)),
         states(2 + random.below(60)),
         leak(random.below(2) == 0 ? 0.0 : 0.1),
-        segment(1 + random.below(8)) {
+        segment(1 + random.below(8)),
+        narrow(random.below(2) == 0),
+        alone(random.below(2) == 0) {
     const float scale = random.below(3) == 0 ? 40.0f : 3.0f;
     for (int64_t i = 0; i < batch * frames * labels; i++) scores.push_back(random.number(scale));
     const bool all_final = random.below(2) == 0, label_on_state = random.below(2) == 0;
@@ -40,7 +45,7 @@ struct Batch {
         arcs.push_back(static_cast<int32_t>(s));
         arcs.push_back(static_cast<int32_t>(to));
         arcs.push_back(static_cast<int32_t>(label_on_state ? to * 7 % labels : random.below(labels)));
-        weights.push_back(static_cast<double>(random.number(3.0f)));
+        weights.push_back(static_cast<double>(random.number(alone ? 20.0f : i > 0 ? 200.0f : 3.0f)));
       }
       distribution.push_back(1.0 / static_cast<double>(states));
       if (!all_final && s != states - 1) continue;
@@ -54,6 +59,8 @@ struct Batch {
     num_states = {static_cast<int32_t>(states)};
     for (int64_t b = 0; b < batch; b++) lengths.push_back(b == 1 ? random.below(3) : random.below(frames + 1));
     block = lay_out_denominator(graphs());
+    cluster = blocks;
+    in_shared_memory = random.below(3) > 0;
   }
 
   Graphs graphs() const {
@@ -99,8 +106,8 @@ struct Weights {
   std::vector<int32_t> exponent;
 
   Weights(int64_t count, const int32_t* item, const std::vector<double>& weight, bool logarithmic, double number,
-          Order order, uint32_t seed)
-      : mantissa(size(count)), exponent(size(count)) {
+          bool alone, Order order, uint32_t seed)
+      : mantissa(size(count)), exponent(size(alone ? 0 : count)) {
     DenominatorWeightsProblem problem{};
     problem.count = count;
     problem.item = item;
@@ -109,7 +116,7 @@ struct Weights {
     problem.largest = logarithmic ? number : 0;
     problem.factor = logarithmic ? 0 : number;
     problem.mantissa = mantissa.data();
-    problem.exponent = exponent.data();
+    problem.exponent = alone ? nullptr : exponent.data();
     launch("denominator_weights_float32", 2, 32, reduction_bytes, &problem, order, seed);
   }
 };
@@ -124,13 +131,15 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   }
   const DenominatorTables tables(layout);
   const DenominatorSlices &incoming = tables.incoming, &outgoing = tables.outgoing;
+  const std::vector<uint16_t> short_nodes(incoming.from.begin(), incoming.from.end());
+  const std::vector<uint16_t> short_arrivals(outgoing.from.begin(), outgoing.from.end());
   const auto count = [](const DenominatorSlices& arcs) { return static_cast<int64_t>(arcs.arc.size()); };
   const auto largest_of = [](const std::vector<double>& all) { return *std::max_element(all.begin(), all.end()); };
   const double largest = largest_of(in.weights), largest_final = largest_of(in.final_weights);
-  const Weights into(count(incoming), incoming.arc.data(), in.weights, true, largest, order, seed);
-  const Weights out_of(count(outgoing), outgoing.arc.data(), in.weights, true, largest, order, seed);
-  const Weights finals(in.num_finals(), nullptr, in.final_weights, true, largest_final, order, seed);
-  const Weights leak(layout.nodes(), tables.node_state.data(), in.distribution, false, in.leak, order, seed);
+  const Weights into(count(incoming), incoming.arc.data(), in.weights, true, largest, in.alone, order, seed);
+  const Weights out_of(count(outgoing), outgoing.arc.data(), in.weights, true, largest, in.alone, order, seed);
+  const Weights finals(in.num_finals(), nullptr, in.final_weights, true, largest_final, false, order, seed);
+  const Weights leak(layout.nodes(), tables.node_state.data(), in.distribution, false, in.leak, false, order, seed);
 
   const std::vector<int64_t> labels(layout.column_label, layout.column_label + columns);
   RowPass pass(in, labels, columns, true, 1, out.value, out.status);
@@ -156,18 +165,19 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   sweep.slot_node = layout.slot_node;
   sweep.aggregate_begin = layout.aggregate_begin;
   sweep.aggregate_arrival = layout.aggregate_arrival;
+  sweep.narrow = in.narrow ? 1 : 0;
   sweep.incoming_slices = static_cast<int64_t>(incoming.row.size()) / warp;
   sweep.incoming_row = incoming.row.data();
   sweep.incoming_begin = incoming.begin.data();
-  sweep.incoming_node = incoming.from.data();
+  sweep.incoming_node = in.narrow ? static_cast<const void*>(short_nodes.data()) : incoming.from.data();
   sweep.incoming_mantissa = into.mantissa.data();
-  sweep.incoming_exponent = into.exponent.data();
+  sweep.incoming_exponent = in.alone ? nullptr : into.exponent.data();
   sweep.outgoing_slices = static_cast<int64_t>(outgoing.row.size()) / warp;
   sweep.outgoing_row = outgoing.row.data();
   sweep.outgoing_begin = outgoing.begin.data();
-  sweep.outgoing_arrival = outgoing.from.data();
+  sweep.outgoing_arrival = in.narrow ? static_cast<const void*>(short_arrivals.data()) : outgoing.from.data();
   sweep.outgoing_mantissa = out_of.mantissa.data();
-  sweep.outgoing_exponent = out_of.exponent.data();
+  sweep.outgoing_exponent = in.alone ? nullptr : out_of.exponent.data();
   sweep.finals = layout.finals;
   sweep.final_slot = layout.final_slot;
   sweep.final_begin = tables.final_begin.data();
@@ -192,11 +202,14 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   sweep.arc_places = count(incoming);
   sweep.final_occupancies = out.finals.data();
 
+  std::vector<char> workspace = scratch<char>(in.in_shared_memory ? 0 : 2 * in.batch * 2 * state_bytes<float>(width));
+  sweep.workspace = in.in_shared_memory ? nullptr : workspace.data();
+  const int64_t shared = in.in_shared_memory ? 2 * state_bytes<float>(width) : 0;
   constexpr int threads = 64;
   launch("emissions_float32", rows, threads, reduction_bytes, &pass.problem, order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
-    launch("denominator_sweep_float32", 2 * in.batch, threads, reduction_bytes + 2 * state_bytes<float>(width), &sweep,
-           order, seed);
+    launch("denominator_sweep_float32", 2 * in.batch * in.cluster, in.cluster > 1 ? 32 : threads,
+           reduction_bytes + shared, &sweep, order, seed, in.cluster);
   launch("values", in.batch, threads, reduction_bytes, &pass.problem, order, seed);
   for (int64_t b = 0; b < in.batch; b++)
     for (int64_t place = 0; place < count(incoming); place++)
@@ -244,20 +257,33 @@ double largest_difference(const Batch& in, const Result& a, const Result& b) {
 
 class SharedDenominator : public Case {
  public:
-  explicit SharedDenominator(Random& random) : batch_(random), last_(batch_, 0) {}
+  SharedDenominator(Random& random, int64_t cluster) : batch_(random, cluster), last_(batch_, 0) {}
   uint64_t run(Order order, uint32_t seed) override {
     last_ = run_cuda(batch_, order, seed);
     return last_.hash();
   }
-  double difference() override { return largest_difference(batch_, last_, run_cpu(batch_)); }
+  double difference() override {
+    // Any number of blocks leaves the same bits, wherever states stand and however arcs are stored.
+    Batch plain = batch_;
+    plain.cluster = 1;
+    plain.alone = false;
+    plain.narrow = !plain.narrow;
+    plain.in_shared_memory = !plain.in_shared_memory;
+    if (run_cuda(plain, Order::ascending, 0).hash() != last_.hash()) return std::numeric_limits<double>::infinity();
+    return largest_difference(batch_, last_, run_cpu(batch_));
+  }
 
  private:
   Batch batch_;
   Result last_;
 };
 
-const Kind kind("denominator",
-                [](Random& random) -> std::unique_ptr<Case> { return std::make_unique<SharedDenominator>(random); });
+const Kind block_alone("denominator", [](Random& random) -> std::unique_ptr<Case> {
+  return std::make_unique<SharedDenominator>(random, 1);
+});
+const Kind clusters("denominator_cluster", [](Random& random) -> std::unique_ptr<Case> {
+  return std::make_unique<SharedDenominator>(random, int64_t{2} << random.below(3));
+});
 
 }  // namespace
 }  // namespace seqtrain

@@ -53,8 +53,8 @@ int check(const std::string& name, Kind::Draw draw, bool threads, int64_t rounds
 Kind::Kind(const char* name, Draw draw) { kinds()[name] = draw; }
 
 void launch(const char* kernel, int64_t blocks, int threads, int64_t shared, const void* problem, Order order,
-            uint32_t seed) {
-  const int code = seqtrain_emulate(kernel, blocks, threads, shared, problem, static_cast<int>(order), seed);
+            uint32_t seed, int64_t cluster) {
+  const int code = seqtrain_emulate(kernel, blocks, cluster, threads, shared, problem, static_cast<int>(order), seed);
   if (code == 0) return;
   std::fprintf(stderr, "%s: the emulated block reports fault %d\n", kernel, code);
   std::exit(1);

@@ -7,6 +7,7 @@
 #include "../cpu/rows.h"
 
 #define SEQTRAIN_DEVICE inline
+#define SEQTRAIN_ROLLED
 
 namespace seqtrain {
 
@@ -33,8 +34,16 @@ class Team {
     return value;
   }
   char* shared(int64_t offset) const;
+  int cluster_blocks() const;
+  int rank_in_cluster() const;
+  void sync_cluster() const;
+  template <class T>
+  T* peer(T* address, int rank) const {
+    return reinterpret_cast<T*>(peer_address(address, rank));
+  }
 
  private:
+  char* peer_address(const void* address, int rank) const;
   uint64_t exchange_bits(uint64_t bits, int mask) const;
 
   Block* block_;

@@ -16,7 +16,7 @@ struct DenominatorSlices {
 
   Index32 row;                 // (slices · 32,), -1 past the last
   std::vector<int64_t> begin;  // (slices + 1,)
-  Index32 from;                // (places,) where each arc comes from; 0 where there is no arc
+  Index32 from;                // (places,) where each arc comes from; past a row's last arc, where that one does
   Index32 arc;                 // (places,) its number; -1 where there is none
 
   // Row r has the entries row_begin[r] … row_begin[r + 1] of `entry_from` and `entry_arc`.
@@ -33,10 +33,14 @@ struct DenominatorSlices {
     arc.assign(at(begin.back()), -1);
     for (int64_t i = 0; i < rows; i++) {
       int64_t place = begin[at(i / lanes)] + i % lanes;
-      for (int32_t entry = row_begin[row[at(i)]]; entry < row_begin[row[at(i)] + 1]; entry++, place += lanes) {
+      const int32_t end = row_begin[row[at(i)] + 1];
+      for (int32_t entry = row_begin[row[at(i)]]; entry < end; entry++, place += lanes) {
         from[at(place)] = entry_from[entry];
         arc[at(place)] = entry_arc[entry];
       }
+      // What a zero is multiplied by mustn't be larger than all that the row sums up.
+      if (length(row[at(i)]) > 0)
+        for (; place < begin[at(i / lanes) + 1]; place += lanes) from[at(place)] = entry_from[end - 1];
     }
   }
 };
@@ -48,12 +52,14 @@ struct DenominatorTables {
   Index32 node_state;          // (nodes,) the state whose value a node has; -1: one of several arrivals of a state
   Index32 final_begin;         // (slots + 1,) final entries of each slot
   Index32 final_order;         // final entries by slot
+  bool narrow;                 // whether where arcs come from fits into 16 bits
 
   explicit DenominatorTables(const DenominatorLayout& layout)
       : incoming(layout.arrivals, layout.incoming_begin, layout.incoming_node, layout.incoming_arc),
         outgoing(layout.slots, layout.outgoing_begin, layout.outgoing_arrival, layout.outgoing_arc),
         arrival_column(at(layout.arrivals)),
-        node_state(at(layout.nodes()), -1) {
+        node_state(at(layout.nodes()), -1),
+        narrow(layout.nodes() <= int64_t{1} << 16) {
     for (int64_t k = 0; k < layout.columns; k++)
       for (int32_t m = layout.column_begin[k]; m < layout.column_begin[k + 1]; m++)
         arrival_column[at(m)] = static_cast<int32_t>(k);

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from seqtrain.ops.cuda import register
-from seqtrain.ops.cuda.driver import Driver
+from seqtrain.ops.cuda.driver import Driver, LaunchConfig
 from seqtrain.ops.cuda.runtime import Runtime
 
 ORDERS = ("ascending", "descending", "shuffled")
@@ -33,6 +33,7 @@ _FLAGS = (
 _FAULTS = {
     0: "", 1: "no such kernel", 2: "threads are no multiple of a warp",
     3: "a barrier that some threads never reach", 4: "written past the end of shared memory",
+    5: "shared memory of a block that hasn't begun, or has ended", 6: "blocks that don't make up clusters",
 }  # fmt: skip
 
 
@@ -68,13 +69,22 @@ def library(plant: str = "") -> ctypes.CDLL:
 class EmulatedCuda:
     """What libcuda answers, as far as `Driver` asks."""
 
-    def __init__(self, order: str = "ascending", *, plant: str = "", largest_shared: int = 99 << 10) -> None:
+    def __init__(
+        self,
+        order: str = "ascending",
+        *,
+        plant: str = "",
+        largest_shared: int = 99 << 10,
+        processors: int = 16,
+    ) -> None:
         self.order, self.seed, self.largest_shared = order, 1, largest_shared
+        self.attributes = {16: processors, 97: largest_shared, 120: 1}
         self.emulate = library(plant).seqtrain_emulate
         self.names: dict[int, bytes] = {}
         self.allowed: dict[int, int] = {}
         self.images: list[bytes] = []
         self.launched: list[tuple[bytes, int, int, int]] = []
+        self.clusters: list[int] = []
 
     def cuInit(self, flags: Any) -> int:  # noqa: N802  # the driver's names
         return 0
@@ -94,7 +104,7 @@ class EmulatedCuda:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: Any, device: Any) -> int:  # noqa: N802
-        value._obj.value = self.largest_shared
+        value._obj.value = self.attributes[attribute.value]
         return 0
 
     def cuModuleLoadData(self, module: Any, image: Any) -> int:  # noqa: N802
@@ -117,13 +127,28 @@ class EmulatedCuda:
 
     def cuLaunchKernel(self, function: Any, *rest: Any) -> int:  # noqa: N802
         blocks, _, _, threads, _, _, shared, _, parameters, _ = rest
-        if shared.value > self.allowed.get(function.value, 48 << 10):
+        return self._launch(function, blocks.value, threads.value, shared.value, parameters, 1)
+
+    def cuLaunchKernelEx(self, config: Any, function: Any, parameters: Any, extra: Any) -> int:  # noqa: N802
+        given: LaunchConfig = config._obj
+        assert given.count == 1
+        together = given.attributes[0]
+        assert together.id == 4  # of a cluster's size
+        return self._launch(
+            function, given.grid[0], given.block[0], given.shared_bytes, parameters, together.cluster[0]
+        )
+
+    def _launch(
+        self, function: Any, blocks: int, threads: int, shared: int, parameters: Any, cluster: int
+    ) -> int:
+        if shared > self.allowed.get(function.value, 48 << 10):
             return 1
         name = self.names[function.value]
-        self.launched.append((name, blocks.value, threads.value, shared.value))
+        self.launched.append((name, blocks, threads, shared))
+        self.clusters.append(cluster)
         code: int = self.emulate(
-            ctypes.c_char_p(name), ctypes.c_int64(blocks.value), ctypes.c_int(threads.value),
-            ctypes.c_int64(shared.value), ctypes.c_void_p(parameters[0]), ctypes.c_int(ORDERS.index(self.order)),
+            ctypes.c_char_p(name), ctypes.c_int64(blocks), ctypes.c_int64(cluster), ctypes.c_int(threads),
+            ctypes.c_int64(shared), ctypes.c_void_p(parameters[0]), ctypes.c_int(ORDERS.index(self.order)),
             ctypes.c_uint32(self.seed),
         )  # fmt: skip
         return code
@@ -131,16 +156,20 @@ class EmulatedCuda:
 
 def emulated_runtime(cuda: EmulatedCuda) -> Runtime:
     """A runtime whose device is the host."""
-    return Runtime(Driver(cuda), torch.device("cpu"), lambda: b"image", lambda: 0)
+    return Runtime(Driver(cuda), torch.device("cpu"), lambda: b"image", lambda: 0, architecture=90)
 
 
 @contextlib.contextmanager
 def on_emulated_cuda(
-    order: str = "ascending", *, plant: str | None = None, largest_shared: int = 99 << 10
+    order: str = "ascending",
+    *,
+    plant: str | None = None,
+    largest_shared: int = 99 << 10,
+    processors: int = 16,
 ) -> Iterator[EmulatedCuda]:
     """Within, the operators run the CUDA kernels for CPU tensors. The environment may plant a fault in all."""
     plant = os.environ.get("SEQTRAIN_EMULATION_PLANT", "") if plant is None else plant
-    cuda = EmulatedCuda(order, plant=plant, largest_shared=largest_shared)
+    cuda = EmulatedCuda(order, plant=plant, largest_shared=largest_shared, processors=processors)
     on = emulated_runtime(cuda)
     overriding = _Overriding("seqtrain")
     try:

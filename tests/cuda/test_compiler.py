@@ -77,7 +77,9 @@ def test_a_device_newer_than_the_compiler_gets_intermediate_code() -> None:
     newest = known.architectures()[-1]
     target = known.target(newest + 10)
     assert target == f"compute_{newest}"
-    assert b".version" in known.compile(Source('extern "C" __global__ void f() {}', {}), target, OPTIONS).image
+    assert (
+        b".version" in known.compile(Source('extern "C" __global__ void f() {}', {}), target, OPTIONS).image
+    )
 
 
 def test_a_device_too_old_is_refused() -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as hs
 import seqtrain as st
 from seqtrain.errors import DerivativeError, FsaError, InfeasibleError, LabelError, NonFiniteScoresError
 from seqtrain.fsa import Fsa
+from seqtrain.ops.cuda import cluster, denominator_inputs, denominator_layout
 from seqtrain.ops.cuda import denominator as on_cuda
-from seqtrain.ops.cuda import denominator_layout
 from seqtrain.scores import Packed, Scores
-from tests.cuda.emulation import ORDERS, EmulatedCuda, on_emulated_cuda
+from tests.cuda.emulation import ORDERS, EmulatedCuda, emulated_runtime, on_emulated_cuda
 from tests.fsa.strategies import quick
 from tests.ops.exact import assert_full_sum_exact, assert_leaky_exact, assert_posteriors_exact, trainable
 from tests.ops.examples import DTYPES, ergodic, offsets_of, packed_rows, random_fsa, random_scores
@@ -177,13 +177,74 @@ def test_every_order_of_threads_leaves_the_same_bits(name: str) -> None:
     assert all(same(found[0], other) for other in found[1:])
 
 
+def clusters(cuda: EmulatedCuda) -> set[int]:
+    """Blocks of a cluster in the denominator's own launches."""
+    launched = zip(cuda.launched, cuda.clusters, strict=True)
+    return {blocks for (name, *_), blocks in launched if name.startswith(b"denominator_sweep")}
+
+
+@pytest.mark.parametrize("largest_shared", [99 << 10, 256])
 @pytest.mark.parametrize("name", SUMS)
-def test_a_missing_barrier_is_caught(name: str) -> None:
+def test_clusters_of_any_size_leave_the_same_bits(
+    name: str, largest_shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = example(11, frames=18)
+    with on_emulated_cuda() as alone:
+        expected = value_and_gradients(SUMS[name], *batch)
+    assert clusters(alone) == {1}
+    monkeypatch.setattr(cluster, "ARCS_OF_A_BLOCK", 1)
+    monkeypatch.setattr(on_cuda, "STORE_BYTES", 0)
+    for size, order in ((2, "ascending"), (4, "descending"), (8, "shuffled"))[largest_shared == 256 :]:
+        with on_emulated_cuda(order, processors=10 * size, largest_shared=largest_shared) as cuda:
+            found = value_and_gradients(SUMS[name], *batch)
+        assert clusters(cuda) == {size}
+        assert same(found, expected)
+
+
+def test_clusters_as_large_as_processors_and_work_allow() -> None:
+    def of(utterances: int, arcs: int = 10**6, processors: int = 132, largest: int = 8) -> int:
+        return cluster.cluster_blocks(2 * utterances, arcs, processors=processors, largest=largest)
+
+    assert [of(b) for b in (1, 8, 9, 16, 17, 33, 34, 100)] == [8, 8, 4, 4, 2, 2, 1, 1]
+    assert of(1, processors=16) == 8
+    assert of(1, largest=1) == 1
+    work = cluster.ARCS_OF_A_BLOCK
+    assert [of(1, arcs) for arcs in (0, 2 * work - 1, 2 * work, 4 * work, 8 * work - 1)] == [1, 1, 2, 4, 4]
+
+
+@pytest.mark.parametrize("processors", [16, 80])
+@pytest.mark.parametrize("name", SUMS)
+def test_a_missing_barrier_is_caught(name: str, processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "ARCS_OF_A_BLOCK", 1)
     batch, found = example(11), []
     for order in ORDERS:
-        with on_emulated_cuda(order, plant="barrier"):
+        with on_emulated_cuda(order, plant="barrier", processors=processors) as cuda:
             found.append(SUMS[name](*batch))
+    assert clusters(cuda) == {8 if processors == 80 else 1}
     assert not all(torch.equal(found[0], other) for other in found[1:])
+
+
+@pytest.mark.parametrize(("least", "alone"), [(-30.0, True), (-50.0, False)])
+def test_weights_take_exponents_of_their_own_only_where_they_need_them(least: float, alone: bool) -> None:
+    scores, lengths, fsa = example(12)
+    fsa.weights[3] = float(fsa.weights.max()) + least
+    weights = fsa.weights.double()
+    on = emulated_runtime(EmulatedCuda())
+    assert denominator_inputs._range(weights, torch.arange(len(weights))) == (float(weights.max()), alone)
+    item = torch.arange(len(weights), dtype=torch.int32)
+    mantissa, exponent = on_cuda._split(on, torch.float32, weights, item, largest=float(weights.max()))
+    assert exponent is not None
+    if alone:
+        number, none = on_cuda._split(
+            on, torch.float32, weights, item, largest=float(weights.max()), alone=True
+        )
+        assert none is None
+        assert torch.equal(number.double(), mantissa.double() * 2.0 ** exponent.double())
+    expected = value_and_gradients(SUMS["full"], scores, lengths, fsa)
+    with on_emulated_cuda():
+        found = value_and_gradients(SUMS["full"], scores, lengths, fsa)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SUMS)

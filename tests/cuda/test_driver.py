@@ -34,6 +34,10 @@ class RecordingCuda(EmulatedCuda):
         text._obj.value = b"an illegal memory access was encountered"
         return 0
 
+    def cuLaunchKernelEx(self, config: Any, function: Any, parameters: Any, extra: Any) -> int:  # noqa: N802
+        self.calls.append((self.names[function.value].decode(), (config._obj,)))
+        return 0
+
     def cuLaunchKernel(self, function: Any, *rest: Any) -> int:  # noqa: N802
         size = 8 * len(problem_fields("CtcProblem"))
         self.problem = ctypes.string_at(rest[8][0], size)
@@ -68,6 +72,37 @@ def test_a_launch_packs_fields_in_the_order_of_the_source() -> None:
     assert (rest[6].value, rest[7].value) == (REDUCTION_BYTES + 100, 77)
 
 
+def test_a_launch_of_clusters() -> None:
+    cuda = RecordingCuda()
+    a_runtime(cuda).launch("values", "CtcProblem", 12, 64, 100, 4, **arguments())
+    ((_, (config,)),) = cuda.calls
+    assert (list(config.grid), list(config.block)) == ([12, 1, 1], [64, 1, 1])
+    assert (config.shared_bytes, config.stream, config.count) == (REDUCTION_BYTES + 100, 77, 1)
+    assert (config.attributes[0].id, list(config.attributes[0].cluster)) == (4, [4, 1, 1])
+    # What cuda.h makes of them on a machine with pointers of 64 bits.
+    assert [ctypes.sizeof(driver.LaunchConfig), ctypes.sizeof(driver.LaunchAttribute)] == [56, 72]
+    assert driver.LaunchConfig.attributes.offset == 40
+    assert driver.LaunchAttribute.cluster.offset == 8
+
+
+def test_clusters_need_a_device_a_driver_and_code_that_know_them() -> None:
+    def largest(cuda: EmulatedCuda, architecture: int) -> int:
+        on = Runtime(Driver(cuda), torch.device("cpu"), lambda: b"", lambda: 0, architecture)
+        return on.largest_cluster
+
+    class Older(EmulatedCuda):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "cuLaunchKernelEx":
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    assert [largest(EmulatedCuda(), a) for a in (0, 89, 90, 120)] == [1, 1, 8, 8]
+    assert largest(Older(), 90) == 1
+    without = EmulatedCuda()
+    without.attributes[120] = 0
+    assert largest(without, 90) == 1
+
+
 def test_code_is_loaded_once() -> None:
     cuda = RecordingCuda()
     on = a_runtime(cuda)
@@ -92,13 +127,19 @@ def test_fields_must_be_those_of_the_structure() -> None:
 
 
 @pytest.mark.parametrize(
-    "call", ["cuInit", "cuModuleLoadData", "cuModuleGetFunction", "cuLaunchKernel", "cuCtxPushCurrent_v2"]
-)
-def test_what_the_driver_refuses_is_said(call: str) -> None:
+    ("call", "cluster"),
+    [
+        ("cuInit", 1), ("cuModuleLoadData", 1), ("cuModuleGetFunction", 1), ("cuLaunchKernel", 1),
+        ("cuLaunchKernelEx", 2), ("cuCtxPushCurrent_v2", 1),
+    ],
+)  # fmt: skip
+def test_what_the_driver_refuses_is_said(call: str, cluster: int) -> None:
     with pytest.raises(
         CudaError, match=rf"{call} failed: an illegal memory access was encountered \(CUDA's error 700\)"
     ) as caught:
-        a_runtime(RecordingCuda(refuses=call)).launch("values", "CtcProblem", 1, 32, **arguments())
+        a_runtime(RecordingCuda(refuses=call)).launch(
+            "values", "CtcProblem", 2, 32, 0, cluster, **arguments()
+        )
     assert (caught.value.call, caught.value.code) == (call, 700)
 
 

@@ -14,6 +14,7 @@ from seqtrain.capture import is_capturing, refused
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import Automata
+from seqtrain.ops.cuda.cluster import cluster_blocks
 from seqtrain.ops.cuda.denominator_inputs import Weights, captured, checked
 from seqtrain.ops.cuda.denominator_layout import DeviceLayout
 from seqtrain.ops.cuda.rows import Rows, suffix
@@ -41,11 +42,12 @@ def _split(
     *,
     largest: float | None = None,
     factor: float = 0.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """exp(weight - largest), or factor · weight, in the order of `item`: mantissas and exponents."""
+    alone: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """exp(weight - largest), or factor · weight, in the order of `item`: mantissas and exponents, or one number."""
     count = (weight if item is None else item).shape[0]
     mantissa = torch.empty(count, dtype=real, device=on.device)
-    exponent = torch.empty(count, dtype=torch.int32, device=on.device)
+    exponent = None if alone else torch.empty(count, dtype=torch.int32, device=on.device)
     on.launch(
         f"denominator_weights_{suffix(real)}", "DenominatorWeightsProblem",
         min(-(-count // _WEIGHT_THREADS), _WEIGHT_BLOCKS), _WEIGHT_THREADS,
@@ -59,8 +61,9 @@ def _weights(
     on: Runtime, weights: Weights, layout: DeviceLayout, leak: float, real: torch.dtype
 ) -> dict[str, Argument]:
     """The problem's fields that change from call to call."""
-    incoming = _split(on, real, weights.arcs, layout.incoming_arc, largest=weights.largest)
-    outgoing = _split(on, real, weights.arcs, layout.outgoing_arc, largest=weights.largest)
+    largest, alone = weights.largest, weights.alone
+    incoming = _split(on, real, weights.arcs, layout.incoming_arc, largest=largest, alone=alone)
+    outgoing = _split(on, real, weights.arcs, layout.outgoing_arc, largest=largest, alone=alone)
     finals = _split(on, real, weights.finals, largest=weights.largest_final)
     leaking: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
     if leak != 0.0 and weights.target is not None:
@@ -158,6 +161,10 @@ def forward(
         pass_over = Rows(on, scores, frames, table.columns, shared_columns=True, normalize=False)
         emissions = pass_over.emissions(scores, status, None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
+        # The smaller the batch, the more processors work on a direction of an utterance.
+        together = cluster_blocks(
+            2 * batch, table.incoming_arc.shape[0], processors=on.processors, largest=on.largest_cluster
+        )
         block_bytes = state_bytes(table.width, real)
         workspace = on.workspace(2 * batch, block_bytes)
         # Either direction adds up arcs of its own half of the frames.
@@ -186,8 +193,8 @@ def forward(
         }
         for phase in (0, 1):
             on.launch(
-                f"denominator_sweep_{pass_over.suffix}", "DenominatorProblem", 2 * batch,
-                threads_for(table.width, SWEEP_THREADS), block_bytes if workspace is None else 0,
+                f"denominator_sweep_{pass_over.suffix}", "DenominatorProblem", 2 * batch * together,
+                threads_for(table.width, SWEEP_THREADS), block_bytes if workspace is None else 0, together,
                 **problem, phase=phase,
             )  # fmt: skip
         if with_weights_gradient and arcs.shape[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,9 @@ from seqtrain.ops.full_sum import check_labels
 
 __all__ = ["Given", "Weights", "captured", "checked"]
 
+_LEAST_ALONE = -60 * math.log(2.0)
+"""Log of a weight, relative to the largest, that a float still holds with all its digits beside those of states."""
+
 
 class Weights(NamedTuple):
     """float64 on the device.
@@ -26,6 +30,7 @@ class Weights(NamedTuple):
         finals: (F,)
         target: (S,) where to leak to, or None.
         largest, largest_final: of the weights that are used, which the kernels measure the others by.
+        alone: whether floats hold the weights of the arcs relative to the largest without exponents of their own.
         taken: where replays read the weights, the two as () tensors; the weights are relative to them then, and the
             numbers 0.
     """
@@ -35,6 +40,7 @@ class Weights(NamedTuple):
     target: torch.Tensor | None
     largest: float
     largest_final: float
+    alone: bool
     taken: tuple[torch.Tensor, torch.Tensor] | None
 
     def restore(self, log_likelihood: torch.Tensor, frames: Frames) -> None:
@@ -64,21 +70,24 @@ def _on_device(
         None if distribution is None else copy("the distribution of the leak", distribution, on.device),
         0.0,
         0.0,
+        False,
         None,
     )
 
 
-def _largest(weights: torch.Tensor, used: torch.Tensor) -> float:
+def _range(weights: torch.Tensor, used: torch.Tensor) -> tuple[float, bool]:
+    """The largest weight, and whether the others are near enough to it to stand alone."""
     if used.numel() == 0:
-        return 0.0
-    return float((weights if used.numel() == weights.numel() else weights[used]).max())
+        return 0.0, True
+    least, largest = map(float, torch.aminmax(weights if used.numel() == weights.numel() else weights[used]))
+    return largest, least - largest >= _LEAST_ALONE
 
 
 def _measured(weights: Weights, here: Automata, table: DeviceLayout) -> Weights:
     """By what stands in host memory."""
-    return weights._replace(
-        largest=_largest(here.weights, table.arcs), largest_final=_largest(here.final_weights, table.finals)
-    )
+    largest, alone = _range(here.weights, table.arcs)
+    largest_final, _ = _range(here.final_weights, table.finals)
+    return weights._replace(largest=largest, largest_final=largest_final, alone=alone)
 
 
 def checked(

@@ -13,8 +13,28 @@ from seqtrain.errors import CudaError
 __all__ = ["Driver", "find_driver"]
 
 _MAX_DYNAMIC_SHARED_SIZE_BYTES = 8  # CUfunction_attribute
-_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97  # CUdevice_attribute
+# CUdevice_attribute
+_MULTIPROCESSOR_COUNT, _MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, _CLUSTER_LAUNCH = 16, 97, 120
+_CLUSTER_DIMENSION = 4  # CUlaunchAttributeID
 _WITHOUT_ASKING = 48 << 10
+
+
+class LaunchAttribute(ctypes.Structure):
+    """CUlaunchAttribute with the value that says how many blocks a cluster has."""
+
+    _fields_ = (
+        ("id", ctypes.c_int), ("padding", ctypes.c_char * 4), ("cluster", ctypes.c_uint * 3),
+        ("rest", ctypes.c_char * 52),
+    )  # fmt: skip
+
+
+class LaunchConfig(ctypes.Structure):
+    """CUlaunchConfig."""
+
+    _fields_ = (
+        ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("shared_bytes", ctypes.c_uint),
+        ("stream", ctypes.c_void_p), ("attributes", ctypes.POINTER(LaunchAttribute)), ("count", ctypes.c_uint),
+    )  # fmt: skip
 
 
 class Driver:
@@ -48,17 +68,23 @@ class Driver:
         finally:
             self._call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
 
-    def largest_shared(self, device: int) -> int:
-        """Bytes of shared memory that one block may ask for."""
+    def _attribute(self, device: int, attribute: int) -> int:
         handle, value = ctypes.c_int(), ctypes.c_int()
         self._call("cuDeviceGet", ctypes.byref(handle), ctypes.c_int(device))
-        self._call(
-            "cuDeviceGetAttribute",
-            ctypes.byref(value),
-            ctypes.c_int(_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
-            handle,
-        )
+        self._call("cuDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(attribute), handle)
         return value.value
+
+    def largest_shared(self, device: int) -> int:
+        """Bytes of shared memory that one block may ask for."""
+        return self._attribute(device, _MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+
+    def processors(self, device: int) -> int:
+        """Each runs a block, at least."""
+        return self._attribute(device, _MULTIPROCESSOR_COUNT)
+
+    def has_clusters(self, device: int) -> bool:
+        """Whether driver and device launch clusters; drivers from before there were any aren't asked."""
+        return hasattr(self._library, "cuLaunchKernelEx") and self._attribute(device, _CLUSTER_LAUNCH) != 0
 
     def load(self, image: bytes) -> ctypes.c_void_p:
         """A module of the current context."""
@@ -87,10 +113,18 @@ class Driver:
         shared_bytes: int,
         stream: int,
         problem: ctypes.Structure,
+        cluster: int = 1,
     ) -> None:
-        """Puts one launch into the stream. The driver copies `problem` before this returns."""
-        one = ctypes.c_uint(1)
+        """Puts one launch into the stream, of clusters of blocks. The driver copies `problem` before this returns."""
         parameters = (ctypes.c_void_p * 1)(ctypes.addressof(problem))
+        if cluster > 1:
+            together = LaunchAttribute(id=_CLUSTER_DIMENSION, cluster=(cluster, 1, 1))
+            config = LaunchConfig(
+                (blocks, 1, 1), (threads, 1, 1), shared_bytes, stream, ctypes.pointer(together), 1
+            )
+            self._call("cuLaunchKernelEx", ctypes.byref(config), function, parameters, ctypes.c_void_p())
+            return
+        one = ctypes.c_uint(1)
         self._call(
             "cuLaunchKernel",
             function,

@@ -11,6 +11,7 @@ import torch
 
 from seqtrain.capture import is_capturing, refused
 from seqtrain.ops.cuda.cache import cache_directory, compiled
+from seqtrain.ops.cuda.cluster import LARGEST_CLUSTER
 from seqtrain.ops.cuda.compiler import find_compiler
 from seqtrain.ops.cuda.driver import Driver, find_driver
 from seqtrain.ops.cuda.source import problem_fields, problem_type, source
@@ -22,6 +23,7 @@ REDUCTION_BYTES = 32 * 8
 LARGEST_BLOCK = 512
 """Threads of the largest block: with every kernel's registers they fit into those of any processor."""
 _LARGEST_GRID = 2**31 - 1
+_FIRST_WITH_CLUSTERS = 90
 
 
 def threads_for(items: int, most: int) -> int:
@@ -33,10 +35,18 @@ Argument = torch.Tensor | int | float | bool | None
 
 
 class Runtime:
-    """Launches kernels on `device`. `image` makes the code to load, `stream` tells where to launch."""
+    """Launches kernels on `device`. `image` makes the code to load, `stream` tells where to launch.
+
+    `architecture` is what the code is compiled for: 90 for compute capability 9.0, the first that has clusters.
+    """
 
     def __init__(
-        self, driver: Driver, device: torch.device, image: Callable[[], bytes], stream: Callable[[], int]
+        self,
+        driver: Driver,
+        device: torch.device,
+        image: Callable[[], bytes],
+        stream: Callable[[], int],
+        architecture: int = 0,
     ) -> None:
         self.device = device
         self._driver, self._image, self._stream = driver, image, stream
@@ -45,6 +55,9 @@ class Runtime:
         self._module: ctypes.c_void_p | None = None
         self._functions: dict[str, ctypes.c_void_p] = {}
         self.largest_shared = driver.largest_shared(self._index)
+        self.processors = driver.processors(self._index)
+        has_clusters = architecture >= _FIRST_WITH_CLUSTERS and driver.has_clusters(self._index)
+        self.largest_cluster = LARGEST_CLUSTER if has_clusters else 1
         self.launches = 0
 
     def _function(self, name: str) -> ctypes.c_void_p:
@@ -83,13 +96,15 @@ class Runtime:
         blocks: int,
         threads: int,
         shared_bytes: int = 0,
+        cluster: int = 1,
         /,
         **arguments: Argument,
     ) -> None:
         """Launches `kernel` with the structure `problem`, whose fields are `arguments`, all of them by name.
 
         Tensors must live until the stream is done with them: torch's allocator sees to that for tensors that were
-        allocated on the stream. `shared_bytes` come on top of what reductions need.
+        allocated on the stream. `shared_bytes` come on top of what reductions need. Of the blocks, `cluster` run
+        together each time.
         """
         fields = problem_fields(problem)
         names = {name for name, _ in fields}
@@ -110,7 +125,7 @@ class Runtime:
         with self._driver.context(self._index):
             self._driver.launch(
                 self._function(kernel), min(blocks, _LARGEST_GRID), threads, REDUCTION_BYTES + shared_bytes,
-                self._stream(), problem_type(problem)(*values),
+                self._stream(), problem_type(problem)(*values), cluster,
             )  # fmt: skip
         self.launches += 1
 
@@ -127,4 +142,6 @@ def runtime(device: torch.device) -> Runtime:
         handle: int = torch.cuda.current_stream(device).cuda_stream
         return handle
 
-    return Runtime(find_driver(), device, image, stream)
+    # On a device that is newer than the compiler, the code knows no more than the compiler did.
+    target = find_compiler().target(10 * major + minor)
+    return Runtime(find_driver(), device, image, stream, architecture=int(target.split("_")[1]))
