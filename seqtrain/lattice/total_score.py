@@ -73,5 +73,7 @@ def arc_posteriors(lattice: Lattice) -> torch.Tensor:
         FsaError: a weight is NaN, +inf or above 1e12.
     """
     check_summable(lattice)
-    posteriors: torch.Tensor = lattice_total(*(t.detach() for t in operands(lattice)), True)[1]
+    # The arcs themselves: by them a device knows a structure that it has laid out.
+    inputs = (t.detach() if t.requires_grad else t for t in operands(lattice))
+    posteriors: torch.Tensor = lattice_total(*inputs, True)[1]
     return posteriors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from seqtrain import reference
 from seqtrain.errors import DerivativeError, FsaError
 from seqtrain.fsa import Fsa, FsaBatch
 from seqtrain.lattice.total_score import operands
+from seqtrain.ops.cuda import lattice_layout
+from seqtrain.ops.lattice_total import lattice_total
 from tests.cuda.emulation import ORDERS, on_emulated_cuda
 from tests.fsa.strategies import quick
 from tests.lattice.examples import random_acyclic, random_lattice
@@ -187,3 +191,68 @@ def test_operator() -> None:
     parts[1] = parts[1].clone().requires_grad_()
     with on_emulated_cuda():
         torch.library.opcheck(torch.ops.seqtrain.lattice_total.default, (*parts, True))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each layout that is made."""
+    found: list[int] = []
+    lay_out = lattice_layout._lay_out
+    monkeypatch.setattr(lattice_layout, "_lay_out", lambda *given: found.append(1) or lay_out(*given))
+    return found
+
+
+def test_a_batch_is_laid_out_once(made: list[int]) -> None:
+    lattice = random_lattice(range(5))
+    expected = value_and_gradients(lattice)
+    with on_emulated_cuda():
+        for _ in range(2):
+            found = value_and_gradients(lattice)
+            for a, b in zip(found, expected, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+        assert torch.equal(lt.arc_posteriors(lattice), found[1])
+        assert len(made) == 1
+        gc.collect()
+        before = len(lattice_layout._KEPT)
+        del lattice
+        gc.collect()
+        assert len(lattice_layout._KEPT) == before - 1
+
+
+def test_totals_and_risks_share_a_layout(made: list[int]) -> None:
+    lattice = large_lattice(3)
+    with on_emulated_cuda():
+        lt.total_score(lattice)
+        lt.expected_risk(lattice, lattice.weights)
+        lt.expected_risk(lattice, lattice.weights)
+    assert len(made) == 1
+
+
+def test_what_was_written_to_is_laid_out_anew(made: list[int]) -> None:
+    inputs = list(operands(large_lattice(3)))
+    arcs, finals = inputs[0], inputs[4]
+    for write in (
+        lambda: None, lambda: arcs[0].copy_(arcs[1]), lambda: finals[:2].copy_(finals[:2].flip(0)),
+    ):  # fmt: skip
+        write()
+        expected = lattice_total(*inputs, True)
+        with on_emulated_cuda():
+            found = lattice_total(*inputs, True)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert len(made) == 3
+    inputs[2] = inputs[2].clone()
+    inputs[2][1] -= 1  # the first lattice's last arc is the second one's now
+    with on_emulated_cuda(), pytest.raises(FsaError, match=r"arc .* of lattice 1"):
+        lattice_total(*inputs, True)
+    assert len(made) == 4
+
+
+def test_what_cannot_be_tracked_is_laid_out_each_time(made: list[int]) -> None:
+    with torch.inference_mode():
+        lattice = random_lattice(range(3))
+        with on_emulated_cuda():
+            before = len(lattice_layout._KEPT)
+            assert torch.equal(lt.total_score(lattice), lt.total_score(lattice))
+            assert len(lattice_layout._KEPT) == before
+    assert len(made) == 2

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import NamedTuple
 
 import torch
 
 from seqtrain.capture import refused
 from seqtrain.ops.cuda.copies import DeviceCopies, keep_for_graphs
+from seqtrain.ops.cuda.kept import KeptBy
 from seqtrain.ops.cuda.runtime import Argument, Runtime
 from seqtrain.ops.kernels import KERNELS
 
@@ -44,39 +44,28 @@ class DeviceLayout(NamedTuple):
     copies: DeviceCopies
 
 
-# By the layout in host memory. Who calls returns only when the device is done, so that nothing is freed in use.
-_KEPT: dict[tuple[int, torch.device], tuple[weakref.ref[torch.Tensor], DeviceLayout]] = {}
+# By the layout in host memory.
+_KEPT: KeptBy[DeviceLayout] = KeptBy()
 
 _ONLY_HERE = frozenset({"column_label", "incoming_arc", "outgoing_arc", "node_state"})
 
 
 def lay_out_once(on: Runtime, layout: torch.Tensor, num_arcs: int) -> DeviceLayout:
     """Of what `seqtrain.ops.denominator.lay_out` made of an automaton of `num_arcs` arcs; nobody may write to it."""
-    key = (id(layout), on.device)
-    kept = _KEPT.get(key)
-    if kept is not None and kept[0]() is layout:
-        return kept[1]
-    found = _lay_out(on, layout, num_arcs)
-
-    def forget(gone: weakref.ref[torch.Tensor]) -> None:
-        now = _KEPT.get(key)
-        if now is not None and now[0] is gone:
-            del _KEPT[key]
-
-    _KEPT[key] = (weakref.ref(layout, forget), found)
-    return found
+    kept = _KEPT.get(layout, on.device)
+    return kept if kept is not None else _KEPT.put(layout, on.device, _lay_out(on, layout, num_arcs))
 
 
 def kept_layout(on: Runtime, layout: torch.Tensor) -> DeviceLayout:
     """What `lay_out_once` has made before, for a capture in a CUDA graph, which reads it from then on."""
-    kept = _KEPT.get((id(layout), on.device))
-    if kept is None or kept[0]() is not layout:
+    kept = _KEPT.get(layout, on.device)
+    if kept is None:
         raise refused(
             f"the automaton has not been laid out on {on.device} yet, which a capture in a CUDA graph can't do: make "
             "one call, forward and backward, before the capture"
         )
-    keep_for_graphs(kept[1])
-    return kept[1]
+    keep_for_graphs(kept)
+    return kept
 
 
 def _lay_out(on: Runtime, layout: torch.Tensor, num_arcs: int) -> DeviceLayout:

@@ -1,7 +1,7 @@
 """The sweeps over lattices on CUDA (csrc/cuda/lattice.h), for the total score and for the expected risk.
 
-The structure of the lattices is laid out in host memory: arcs on the device are copied there. Weights and risks stay on
-the device.
+The structure of the lattices is laid out in host memory, where arcs on the device are copied to, once for all calls
+over the same lattices (`seqtrain.ops.cuda.lattice_layout`). Weights and risks stay on the device.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import torch
 
-from seqtrain.ops import arguments
+from seqtrain.ops.cuda.lattice_layout import lay_out_once
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
-from seqtrain.ops.kernels import KERNELS
 from seqtrain.ops.lattices import Lattices
 
 __all__ = ["Risks", "Swept", "sweep"]
@@ -55,40 +54,6 @@ class Swept(NamedTuple):
     final_gradients: torch.Tensor
 
 
-class _Layout(NamedTuple):
-    """On the device; sizes are the most of a lattice, `widest` the most states of a level, `all_states` the batch's."""
-
-    tables: torch.Tensor
-    integers: torch.Tensor
-    all_states: int
-    states: int
-    arcs: int
-    widest: int
-
-
-def _lay_out(on: Runtime, lattices: Lattices) -> tuple[_Layout | None, torch.Tensor]:
-    """The structure, or None where an arc or a final state is out of order, which the second part (B,) then names."""
-    nothing = torch.zeros(0, dtype=torch.float64)
-    on_host = Lattices(
-        lattices.arcs.to(device="cpu", dtype=torch.int32).contiguous(),
-        nothing,
-        arguments.int64(lattices.arc_offsets),
-        arguments.int64(lattices.state_offsets),
-        lattices.final_states.to(device="cpu", dtype=torch.int32).contiguous(),
-        nothing,
-        arguments.int64(lattices.final_offsets),
-    )
-    fault = torch.zeros(lattices.size, dtype=torch.int64)
-    content, integers, states, arcs, widest = KERNELS.lay_out_lattices(
-        on_host.argument(), fault.data_ptr(), torch.get_num_threads()
-    )
-    if bool(fault.any()):
-        return None, fault
-    # One byte more: torch takes no empty memory.
-    block = torch.frombuffer(bytearray(content + b"\0"), dtype=torch.uint8).to(on.device)
-    return _Layout(block, block[integers:], int(on_host.state_offsets[-1]), states, arcs, widest), fault
-
-
 def sweep(
     on: Runtime,
     kind: str,
@@ -113,7 +78,7 @@ def sweep(
     arcs, finals = lattices.arcs.shape[0], lattices.final_states.shape[0]
     by_arc, by_final = (arcs, finals) if with_gradient else (0, 0)
     risky = risks is not None
-    layout, fault = _lay_out(on, lattices)
+    layout, fault = lay_out_once(on, lattices)
     chunks = 1
     if layout is not None:
         chunks = min(_MOST_CHUNKS, max(1, -(-layout.arcs // (_ITEM_THREADS * _ITEMS_OF_THREAD))))
