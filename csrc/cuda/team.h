@@ -88,11 +88,16 @@ class Team {
 }  // namespace seqtrain
 
 // Kernels take one structure of 64-bit fields.
-#define SEQTRAIN_KERNEL(name, Problem, function)                                                                   \
-  extern "C" __global__ void __launch_bounds__(seqtrain::largest_block, 1) name(const seqtrain::Problem problem) { \
-    const seqtrain::Team team;                                                                                     \
-    seqtrain::function(team, problem);                                                                             \
+#define SEQTRAIN_KERNEL_WITH(bounds, name, Problem, function)               \
+  extern "C" __global__ void bounds name(const seqtrain::Problem problem) { \
+    const seqtrain::Team team;                                              \
+    seqtrain::function(team, problem);                                      \
   }
+#define SEQTRAIN_KERNEL(name, Problem, function) SEQTRAIN_KERNEL_WITH(, name, Problem, function)
+// One that the compiler must be told to fit into the registers of the largest block; told so, it unrolls others until
+// they spill.
+#define SEQTRAIN_LARGE_KERNEL(name, Problem, function) \
+  SEQTRAIN_KERNEL_WITH(__launch_bounds__(seqtrain::largest_block, 1), name, Problem, function)
 
 #else
 

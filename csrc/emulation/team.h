@@ -63,3 +63,4 @@ struct Registration {
   static const seqtrain::Registration register_##name(#name, [](const seqtrain::Team& team, const void* problem) { \
     seqtrain::function(team, *static_cast<const seqtrain::Problem*>(problem));                                     \
   });
+#define SEQTRAIN_LARGE_KERNEL(name, Problem, function) SEQTRAIN_KERNEL(name, Problem, function)
