@@ -7,7 +7,7 @@ events. The floor is the time to read the logits once and to write the gradient 
 same device reaches. Numerators are left-to-right models of 3 states a phone, one automaton an utterance: "compact"
 delivers posteriors for the labels in use alone, and never touches the others. Denominators are one automaton for all
 utterances, those of benchmarks.denominator; "weights" asks for gradients of the arcs' weights, too. Lattices are those
-of benchmarks.lattice; a call includes the layout of their structure on the host, the way there and back.
+of benchmarks.lattice, whose structure is laid out in the first call, which isn't counted.
 """
 
 from __future__ import annotations
