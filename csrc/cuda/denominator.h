@@ -235,9 +235,8 @@ struct DenominatorSweep {
   }
   // The frame into global memory: of its own copy, each block does its share.
   SEQTRAIN_DEVICE void store(States<Real> to) const { copy(to, now, cluster.begin(), cluster.step()); }
-  // Waits for what the blocks have stored.
+  // A frame that all blocks have stored, before a barrier.  Behind this one what else they have stored may be read.
   SEQTRAIN_DEVICE void load(States<Real> from) const {
-    cluster.sync();
     copy(now, from, cluster.own_begin(), cluster.own_step());
     cluster.sync();
   }
@@ -527,9 +526,8 @@ struct DenominatorSweep {
   // `now` before a stretch, with what leaked.
   SEQTRAIN_DEVICE void enter(bool forward, bool storing, bool again, int64_t segment) {
     if (again) {
-      cluster.sync();  // the segment before is read no more
       store(carry(forward));
-      cluster.sync();
+      cluster.sync();  // the states are written again, and what is stored of the segment before
     }
     if (storing) {
       if (!forward) return;
@@ -565,7 +563,7 @@ SEQTRAIN_DEVICE void denominator_sweep(const Team& team, const DenominatorProble
   } else {
     sweep.run(forward);
   }
-  sweep.cluster.sync();  // nor those that have ended
+  sweep.cluster.sync();  // nor those that have ended: though a barrier stands behind all that is written now
 }
 
 }  // namespace seqtrain
