@@ -12,14 +12,17 @@ __all__ = ["K2Sums"]
 
 
 class K2Sums:
-    """Scores (B, T, V) that need a gradient, lengths (B,), and a graph for each utterance; k2's are made here."""
+    """Scores (B, T, V) that need a gradient, lengths (B,), and a graph for each utterance; k2's are made here.
+
+    On the device of the scores; lengths are in host memory, as k2 has it.
+    """
 
     def __init__(self, scores: torch.Tensor, lengths: torch.Tensor, graphs: FsaBatch) -> None:
         import k2
 
         self._k2: Any = k2
         self._scores = scores
-        self._graphs = to_k2(graphs)
+        self._graphs = to_k2(graphs).to(scores.device)
         starts = torch.zeros_like(lengths)
         self._segments = torch.stack((torch.arange(lengths.shape[0]), starts, lengths), dim=1).to(torch.int32)
 

@@ -7,12 +7,15 @@ events. The floor is the time to read the logits once and to write the gradient 
 same device reaches. Numerators are left-to-right models of 3 states a phone, one automaton an utterance: "compact"
 delivers posteriors for the labels in use alone, and never touches the others. Denominators are one automaton for all
 utterances, those of benchmarks.denominator; "weights" asks for gradients of the arcs' weights, too. Lattices are those
-of benchmarks.lattice, whose structure is laid out in the first call, which isn't counted.
+of benchmarks.lattice, whose structure is laid out in the first call, which isn't counted. Where k2 is installed with
+its CUDA code, its exact sums stand beside ours, of float scores alone; "-" where it isn't, or where memory doesn't
+suffice for it.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
 import statistics
 import sys
@@ -23,7 +26,8 @@ import torch
 
 import seqtrain as st
 from benchmarks import denominator, lattice
-from seqtrain.fsa import Fsa
+from benchmarks.by_k2 import K2Sums
+from seqtrain.fsa import Fsa, FsaBatch
 from seqtrain.ops.cuda.runtime import runtime
 
 _CASES = (("B16 T500 V500 U60", 16, 500, 500, 60), ("B32 T1500 V5000 U200", 32, 1500, 5000, 200))
@@ -33,6 +37,7 @@ _NUMERATORS = (
 )
 _DENOMINATORS = (
     ("3k states, 30k arcs, B8 T150 V3000", denominator.PEER),
+    ("5k states, 100k arcs, B4 T500 V6000", {**denominator.LARGE, "batch": 4}),
     ("5k states, 100k arcs, B64 T500 V6000", denominator.LARGE),
 )
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -58,6 +63,18 @@ def bandwidth(turns: int) -> float:
     source = torch.empty(1 << 28, dtype=torch.float32, device="cuda")
     target = torch.empty_like(source)
     return 2 * source.nbytes / (milliseconds(lambda: target.copy_(source), turns) * 1e-3)
+
+
+def by_k2(scores: torch.Tensor, lengths: torch.Tensor, graphs: FsaBatch, turns: int) -> str:
+    """Milliseconds of k2's exact sums and their gradient."""
+    if scores.dtype != torch.float32 or importlib.util.find_spec("k2") is None:
+        return "-"
+    if not importlib.import_module("k2").with_cuda:
+        return "-"
+    try:
+        return f"{milliseconds(K2Sums(scores, lengths, graphs), turns):.2f}"
+    except torch.cuda.OutOfMemoryError:
+        return "-"
 
 
 def row(
@@ -122,7 +139,7 @@ def numerator_row(
     written = scores.numel() * scores.element_size()  # of the scores, a part alone is read
     return (
         f"| {name} | {str(dtype).removeprefix('torch.')} | {time:.2f} | {1e3 * written / speed:.2f} | {launches} | "
-        f"{compact:.2f} | {path:.2f} |"
+        f"{compact:.2f} | {path:.2f} | {by_k2(scores, lengths, fsa, turns)} |"
     )
 
 
@@ -139,6 +156,7 @@ def denominator_row(name: str, case: dict[str, int], dtype: torch.dtype, speed: 
     )
     generator = torch.Generator().manual_seed(0)
     lengths = torch.full((case["batch"],), case["frames"])
+    copies = FsaBatch.from_list([fsa] * case["batch"])
     scores = torch.randn(case["batch"], case["frames"], case["labels"], generator=generator)
     scores = scores.to("cuda", dtype).requires_grad_()
     device = runtime(scores.device)
@@ -161,7 +179,7 @@ def denominator_row(name: str, case: dict[str, int], dtype: torch.dtype, speed: 
     return (
         f"| {name} | {str(dtype).removeprefix('torch.')} | {milliseconds(full, turns):.2f} | "
         f"{1e3 * moved / speed:.2f} | {launches} | {milliseconds(leaky, turns):.2f} | {compact:.2f} | "
-        f"{milliseconds(with_weights, turns):.2f} |"
+        f"{milliseconds(with_weights, turns):.2f} | {by_k2(scores, lengths, copies, turns)} |"
     )
 
 
@@ -196,12 +214,12 @@ def rows(turns: int) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
         *(row(*case, dtype, speed, turns) for case in _CASES for dtype in _DTYPES),
         "",
-        "| numerators | dtype | dense ms | floor ms | launches | compact ms | best path ms |",
-        "|---|---|---|---|---|---|---|",
+        "| numerators | dtype | dense ms | floor ms | launches | compact ms | best path ms | k2 ms |",
+        "|---|---|---|---|---|---|---|---|",
         *(numerator_row(*case, dtype, speed, turns) for case in _NUMERATORS for dtype in _DTYPES),
         "",
-        "| denominators | dtype | dense ms | floor ms | launches | leaky ms | compact ms | weights ms |",
-        "|---|---|---|---|---|---|---|---|",
+        "| denominators | dtype | dense ms | floor ms | launches | leaky ms | compact ms | weights ms | k2 ms |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(denominator_row(*case, dtype, speed, turns) for case in _DENOMINATORS for dtype in _DTYPES),
         "",
         "| lattices | total ms | total and gradient ms | risk and gradient ms | launches |",
