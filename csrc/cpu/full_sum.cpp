@@ -6,8 +6,6 @@
 #include <limits>
 
 #include "../recursion/emission.h"
-#include "bounded_sum.h"
-#include "gather.h"
 #include "graph_view.h"
 #include "kernels.h"
 #include "memory.h"
@@ -128,10 +126,24 @@ class FullSumUtterance {
 
   // The frame's largest exponent is taken out, as in CTC: scores of any offset stay in range.
   bool emit(const FullSum<Real>& problem, const char* row, int64_t t, int64_t slot) {
-    const int64_t arrivals = graph_->arrivals;
+    const int64_t arrivals = graph_->arrivals, stride = problem.scores.stride_label;
+    const int32_t* __restrict label = graph_->label.data();
     Real* mantissa = emission(slot);
     Exponent* exponent = emission_exponent(slot);
-    const auto gather = [&](Real* out) { gather_scores(problem.scores, row, graph_->label.data(), arrivals, out); };
+    const auto gather = [&](Real* __restrict out) {
+      if (problem.scores.dtype == dtype_of<Real>()) {
+        const Real* __restrict scores = reinterpret_cast<const Real*>(row);
+        // A few elements of each row are read: no hardware prefetcher sees them coming.  Past the last frame this asks
+        // for what isn't there, which costs nothing.
+        const int64_t ahead = 2 * problem.scores.stride_frame;
+        for (int64_t m = 0; m < arrivals; m++) {
+          __builtin_prefetch(scores + ahead + label[m] * stride);
+          out[m] = scores[label[m] * stride];
+        }
+      } else {
+        for (int64_t m = 0; m < arrivals; m++) out[m] = load<Real>(row, problem.scores.dtype, label[m] * stride);
+      }
+    };
     double offset;
     if (!emit_frame<Real>(gather, mantissa, exponent, arrivals, shift_[t], offset)) return false;
     offset_ += offset;
@@ -263,7 +275,6 @@ class FullSumUtterance {
 
 template <class Real>
 struct FullSumWorkspace {
-  BoundedSum<Real> bounded;
   FullSumUtterance<Real> utterance;
   GraphLayout<Real> layout;
 };
@@ -274,15 +285,6 @@ void write_columns(const FullSum<Real>& problem, int64_t g, const GraphLayout<Re
   int64_t* out = problem.column_labels + g * problem.width;
   const auto columns = static_cast<int64_t>(layout.column_label.size());
   for (int64_t k = 0; k < problem.width; k++) out[k] = k < columns ? layout.column_label[at(k)] : -1;
-}
-
-template <class Real>
-void clear_arc_occupancies(const FullSum<Real>& problem, int64_t b) {
-  if (problem.arc_occupancies == nullptr) return;
-  const int64_t g = problem.graphs.graphs > 1 ? b : 0;
-  const int64_t arcs = view(problem.graphs, g).arcs;
-  double* out = problem.arc_occupancies + (problem.graphs.graphs > 1 ? problem.graphs.arc_offsets[g] : b * arcs);
-  std::fill(out, out + arcs, 0.0);
 }
 
 }  // namespace
@@ -307,10 +309,7 @@ void full_sum(const FullSum<Real>& problem) {
       workspace.layout.build(view(problem.graphs, b));
       write_columns(problem, b, workspace.layout);
     }
-    const GraphLayout<Real>& layout = shared ? common : workspace.layout;
-    if (workspace.bounded.run(problem, b, layout)) return;
-    clear_arc_occupancies(problem, b);
-    workspace.utterance.run(problem, b, layout);
+    workspace.utterance.run(problem, b, shared ? common : workspace.layout);
   });
 }
 

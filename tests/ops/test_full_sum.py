@@ -49,9 +49,9 @@ def test_topologies(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("gap", [0.5, 2.0, 4.5, 4.8, 5.0, 5.3, 20.0, 100.0])
+@pytest.mark.parametrize("gap", [0.5, 4.8, 20.0])
 def test_the_one_path_is_far_below_where_scores_lead(gap: float, dtype: torch.dtype) -> None:
-    """A chain that must move on in nearly each frame, and scores that want it to stay: plain doubles reach 330 nats."""
+    """A chain that must move on in nearly each frame, and scores that want it to stay."""
     states, frames = 70, 72
     arcs = [[s, d, s] for s in range(states) for d in (s, s + 1)]
     fsa = Fsa(arcs, torch.zeros(len(arcs), dtype=dtype), num_states=states + 1, final={states: 0.0})
