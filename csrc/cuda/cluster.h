@@ -57,8 +57,8 @@ class Cluster {
   }
   // Until the frame that the next step reads is written everywhere.
   SEQTRAIN_DEVICE void end_of_frame() const {
-#if !defined( \
-    SEQTRAIN_PLANT_BARRIER)  // the test of the test leaves this barrier out, of a cluster's all but the block's
+// The test of the test leaves this barrier out, of a cluster's all but the block's.
+#if !defined(SEQTRAIN_PLANT_BARRIER)
     sync();
 #else
     if (size > 1) team.sync();
