@@ -147,8 +147,8 @@ def test_words_lie_where_they_were_said(finished: tuple[Path, str]) -> None:
         )
 
 
-def test_a_finished_run_resumes_without_training(finished: tuple[Path, str]) -> None:
-    workdir, _ = finished
+def test_a_finished_run_resumes_without_training(finished: tuple[Path, str], tmp_path: Path) -> None:
+    workdir = shutil.copytree(finished[0], tmp_path / "run")
     before = (workdir / "hmm" / "checkpoint.safetensors").read_bytes()
     metrics = (workdir / "hmm" / "metrics.jsonl").read_text()
     said = io.StringIO()
