@@ -2,7 +2,8 @@
 
 The blocks of a page run in order in one namespace, as a reader would type them. A block that raises ends the run with
 its page and line, and so does a link to a file that isn't there. Blocks marked `python k2` need k2, and run with `--k2`
-alone: in the environment of `tests/k2/run`.
+alone: in the environment of `tests/k2/run`. Blocks marked `python cuda` need a GPU, and run nowhere: tests/gpu takes
+the same steps.
 """
 
 from __future__ import annotations
