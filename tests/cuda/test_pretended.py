@@ -190,7 +190,7 @@ def test_lattices_in_a_capture_of_a_graph() -> None:
                 captured(),
                 pytest.raises(
                     CudaError,
-                    match=rf"lattice\.{name} can't be captured in a CUDA graph, since lattices are laid out in host "
+                    match=rf"lattice\.{name} can't be captured in a CUDA graph, since lattices are checked in host "
                     r"memory in each call: compute it outside of the capture",
                 ),
             ):

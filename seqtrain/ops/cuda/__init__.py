@@ -46,7 +46,7 @@ _AUTOMATA = (
     "compute it outside of the capture; CTC on targets (ctc_loss) and sums over one Fsa that all utterances share can "
     "be captured",
 )
-_LATTICES = ("lattices are laid out in host memory in each call", "compute it outside of the capture")
+_LATTICES = ("lattices are checked in host memory in each call", "compute it outside of the capture")
 _REFUSED = {
     "best_path": ("best_path", *_AUTOMATA),
     "full_sum": ("full_sum over automata of each utterance", *_AUTOMATA),
