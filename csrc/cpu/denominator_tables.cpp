@@ -34,10 +34,13 @@ NamedArrays lay_out_denominator_for_device(const int32_t* block) {
   put_copy("aggregate_begin", layout.aggregate_begin, layout.aggregates + 1);
   put_copy("aggregate_arrival", layout.aggregate_arrival, layout.aggregate_begin[layout.aggregates]);
   put_array("incoming_row", tables.incoming.row);
+  put_array("incoming_share", tables.incoming.share);
+  put_array("incoming_column", tables.incoming_column);
   put_array("incoming_begin", tables.incoming.begin);
   put_sources("incoming_node", tables.incoming.from);
   put_array("incoming_arc", tables.incoming.arc);
   put_array("outgoing_row", tables.outgoing.row);
+  put_array("outgoing_share", tables.outgoing.share);
   put_array("outgoing_begin", tables.outgoing.begin);
   put_sources("outgoing_arrival", tables.outgoing.from);
   put_array("outgoing_arc", tables.outgoing.arc);

@@ -121,6 +121,22 @@ SEQTRAIN_DEVICE T reduce(const Team& team, T value, Operation operation) {
   return all;
 }
 
+// What a thread does to each of the items first, first + step, … < end: `load`s four of them before the first is
+// `use`d, so that it waits for memory once.
+template <class Load, class Use>
+SEQTRAIN_DEVICE void for_batches(int first, int end, int step, const Load& load, const Use& use) {
+  constexpr int together = 4;
+  decltype(load(first)) loaded[together];
+  SEQTRAIN_ROLLED for (int begin = first; begin < end; begin += together * step) {
+    SEQTRAIN_UNROLLED(4)
+    for (int i = 0; i < together; i++)
+      if (begin + i * step < end) loaded[i] = load(begin + i * step);
+    SEQTRAIN_UNROLLED(4)
+    for (int i = 0; i < together; i++)
+      if (begin + i * step < end) use(begin + i * step, loaded[i]);
+  }
+}
+
 // Exponents far below any sum of three, so that products with a zero stay at the bottom.
 template <class Real>
 SEQTRAIN_DEVICE Real scaled(Real mantissa, ExponentOf<Real> exponent, ExponentOf<Real> top) {

@@ -68,8 +68,11 @@ class Cluster {
   // Makes a state known to all blocks.
   template <class Real>
   SEQTRAIN_DEVICE void put(States<Real> states, int64_t s, Real mantissa, ExponentOf<Real> exponent) const {
-    if (size == 1 || !in_shared_memory) return put_state(states, s, mantissa, exponent);
-    normalize(mantissa, exponent);
+    if (size == 1 || !in_shared_memory) {
+      states.mantissa[s] = mantissa;
+      states.exponent[s] = static_cast<int32_t>(exponent);
+      return;
+    }
     SEQTRAIN_ROLLED for (int r = 0; r < size; r++) {
       *team.peer(states.mantissa + s, r) = mantissa;
       *team.peer(states.exponent + s, r) = static_cast<int32_t>(exponent);
@@ -90,7 +93,43 @@ class Cluster {
     return all;
   }
 
+  // The largest of every thread's `a`, and of every `b`; a barrier of the cluster.
+  SEQTRAIN_DEVICE void largest_of_both(int32_t& a, int32_t& b) {
+    largest_in_warp(a, b);
+    const int warps = team.threads() / warp;
+    auto* slot = reinterpret_cast<int32_t*>(team.shared(0));
+    if (team.thread() % warp == 0) {
+      slot[2 * (team.thread() / warp)] = a;
+      slot[2 * (team.thread() / warp) + 1] = b;
+    }
+    team.sync();
+    const int lane = team.thread() % warp;
+    a = slot[lane < warps ? 2 * lane : 0];
+    b = slot[lane < warps ? 2 * lane + 1 : 1];
+    largest_in_warp(a, b);
+    if (size == 1) return team.sync();  // the slots may be used again
+    auto* slots = reinterpret_cast<int32_t*>(team.shared(cluster_slots + turn_ * cluster_slots_bytes));
+    turn_ = 1 - turn_;
+    if (team.thread() < size) {
+      *team.peer(slots + 2 * rank, team.thread()) = a;
+      *team.peer(slots + 2 * rank + 1, team.thread()) = b;
+    }
+    sync();
+    SEQTRAIN_ROLLED for (int r = 0; r < size; r++) {
+      a = slots[2 * r] > a ? slots[2 * r] : a;
+      b = slots[2 * r + 1] > b ? slots[2 * r + 1] : b;
+    }
+  }
+
  private:
+  SEQTRAIN_DEVICE void largest_in_warp(int32_t& a, int32_t& b) const {
+    SEQTRAIN_ROLLED for (int mask = 1; mask < warp; mask *= 2) {
+      const int32_t other_a = team.exchange(a, mask), other_b = team.exchange(b, mask);
+      a = other_a > a ? other_a : a;
+      b = other_b > b ? other_b : b;
+    }
+  }
+
   int turn_ = 0;
 };
 

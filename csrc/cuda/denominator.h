@@ -1,17 +1,17 @@
 // The full sum over one automaton that all utterances share, also with a leak (equations: seqtrain/reference.py,
 // `full_sum` and `leaky_full_sum`; division of the work: sweep.h; layout: csrc/recursion/denominator_layout.h).
 //
-// Rows of arcs, those into an arrival or out of a slot, stand in slices of a warp's width, long ones together: entry j
-// of the row in lane l of a slice stands at begin[slice] + 32 j + l, so that a warp reads neighbours, and each sum is
-// one thread's, in the order of its arcs.
+// Rows of arcs are those into an arrival or out of a slot.  Each sum has a fixed order: that of the arcs in a lane,
+// then that of a row's lanes.  Values that arcs are multiplied with are brought to one level where they fit
+// (sliced_arcs.h).
 //
 // Few frames are kept: each direction goes over its half in segments, keeps what every segment begins with and all
 // frames of the last one, which is where the other direction comes first.  That one then makes the segments again, one
 // by one, as it needs them.  Where one segment holds the half, nothing is computed twice.
 #pragma once
 
-#include "cluster.h"
 #include "rows.h"
+#include "sliced_arcs.h"
 
 namespace seqtrain {
 
@@ -36,8 +36,9 @@ struct DenominatorProblem {
   const int64_t* lengths;
   const int64_t* status;
   int64_t columns;
-  const void* emission;
-  const int32_t* emission_exponent;
+  void* emission;
+  int32_t* emission_exponent;
+  int64_t emissions_in_shared_memory;  // two frames of them, behind the states
   int32_t* row_status;
   int64_t arrivals;
   int64_t aggregates;
@@ -52,13 +53,16 @@ struct DenominatorProblem {
   int64_t narrow;  // where arcs come from has 16 bits
   int64_t incoming_slices;
   const int32_t* incoming_row;
-  const int64_t* incoming_begin;
+  const int32_t* incoming_share;
+  const int32_t* incoming_column;
+  const int32_t* incoming_begin;
   const void* incoming_node;
   const void* incoming_mantissa;
   const int32_t* incoming_exponent;
   int64_t outgoing_slices;
   const int32_t* outgoing_row;
-  const int64_t* outgoing_begin;
+  const int32_t* outgoing_share;
+  const int32_t* outgoing_begin;
   const void* outgoing_arrival;
   const void* outgoing_mantissa;
   const int32_t* outgoing_exponent;
@@ -114,58 +118,9 @@ SEQTRAIN_DEVICE void denominator_weights(const Team& team, const DenominatorWeig
   }
 }
 
-// A number that isn't normalized.
-template <class Real>
-struct Loose {
-  Real mantissa = 0;
-  ExponentOf<Real> exponent = 2 * zero_exponent;
-
-  SEQTRAIN_DEVICE void add(Real m, ExponentOf<Real> e) {
-    const ExponentOf<Real> top = e > exponent ? e : exponent;
-    mantissa = scaled<Real>(mantissa, exponent, top) + scaled<Real>(m, e, top);
-    exponent = top;
-  }
-};
-
-// Arcs in slices.  They are read in each frame, so that their bytes are what the recursion waits for.
-template <class Real>
-struct SlicedArcs {
-  const int32_t* row;
-  const int64_t* begin;
-  const void* from;  // of 16 bits if `narrow`, else of 32
-  bool narrow;
-  const Real* mantissa;
-  const int32_t* exponent;  // null: no exponents beside the mantissas
-  int64_t places;
-
-  SEQTRAIN_DEVICE ExponentOf<Real> exponent_of(int64_t place) const {
-    return exponent != nullptr ? exponent[place] : 0;
-  }
-  SEQTRAIN_DEVICE int32_t source(int64_t place) const {
-    return narrow ? int32_t{static_cast<const uint16_t*>(from)[place]} : static_cast<const int32_t*>(from)[place];
-  }
-
-  // Calls with the place of each arc of the row that stands at `i`.
-  template <class Visit>
-  SEQTRAIN_DEVICE void each(int64_t i, const Visit& visit) const {
-    const int64_t end = begin[i / warp + 1];
-    for (int64_t place = begin[i / warp] + i % warp; place < end; place += warp) visit(place);
-  }
-
-  SEQTRAIN_DEVICE Loose<Real> sum(int64_t i, States<Real> values) const {
-    return narrow ? sum_from(static_cast<const uint16_t*>(from), i, values)
-                  : sum_from(static_cast<const int32_t*>(from), i, values);
-  }
-  template <class Index>
-  SEQTRAIN_DEVICE Loose<Real> sum_from(const Index* index, int64_t i, States<Real> values) const {
-    Loose<Real> all;
-    each(i, [&](int64_t place) {
-      const int32_t node = index[place];
-      all.add(mantissa[place] * values.mantissa[node], exponent_of(place) + values.exponent[node]);
-    });
-    return all;
-  }
-};
+// A frame's values may exceed those of the frame before, or of what they are made of, by this power of two and still be
+// level.
+constexpr int32_t headroom_of_frame = 24, headroom_of_sum = 4;
 
 // What one cluster works on.  A frame's values are those of the nodes and, behind them, their sum, or those of the
 // slots.
@@ -175,10 +130,12 @@ struct DenominatorSweep {
 
   const DenominatorProblem& problem;
   Cluster cluster;
-  int64_t utterance, frames, first, nodes, width;
+  int64_t utterance, frames, first;
+  int arrivals, nodes, slots, columns, width;
   bool leaks;
   SlicedArcs<Real> incoming, outgoing;
   States<Real> now, other;
+  Level level;  // of `now`
 
   SEQTRAIN_DEVICE DenominatorSweep(const Team& block, const DenominatorProblem& all, int64_t worker)
       : problem(all),
@@ -186,23 +143,20 @@ struct DenominatorSweep {
         utterance(worker / 2),
         frames(all.lengths[utterance]),
         first(first_row(all.offsets, utterance, all.max_frames)),
-        nodes(all.arrivals + all.aggregates),
+        arrivals(static_cast<int>(all.arrivals)),
+        nodes(arrivals + static_cast<int>(all.aggregates)),
+        slots(static_cast<int>(all.slots)),
+        columns(static_cast<int>(all.columns)),
         width(nodes + 1),
         leaks(all.leak_mantissa != nullptr),
-        incoming{all.incoming_row,
-                 all.incoming_begin,
-                 all.incoming_node,
-                 all.narrow != 0,
-                 static_cast<const Real*>(all.incoming_mantissa),
-                 all.incoming_exponent,
-                 all.incoming_slices * warp},
-        outgoing{all.outgoing_row,
-                 all.outgoing_begin,
-                 all.outgoing_arrival,
-                 all.narrow != 0,
-                 static_cast<const Real*>(all.outgoing_mantissa),
-                 all.outgoing_exponent,
-                 all.outgoing_slices * warp},
+        incoming{all.incoming_row,      all.incoming_share,
+                 all.incoming_begin,    all.incoming_node,
+                 all.narrow != 0,       static_cast<const Real*>(all.incoming_mantissa),
+                 all.incoming_exponent, static_cast<int>(all.incoming_slices) * warp},
+        outgoing{all.outgoing_row,      all.outgoing_share,
+                 all.outgoing_begin,    all.outgoing_arrival,
+                 all.narrow != 0,       static_cast<const Real*>(all.outgoing_mantissa),
+                 all.outgoing_exponent, static_cast<int>(all.outgoing_slices) * warp},
         now(states_of<Real>(block, all.workspace, worker, width, 2, 0)),
         other(states_of<Real>(block, all.workspace, worker, width, 2, 1)) {}
 
@@ -227,31 +181,93 @@ struct DenominatorSweep {
   SEQTRAIN_DEVICE States<Real> carry(bool forward) const {
     return at(problem.carry, problem.carry_exponent, worker_of(forward));
   }
-  SEQTRAIN_DEVICE void copy(States<Real> to, States<Real> from, int64_t n, int64_t step) const {
-    for (; n < width; n += step) {
-      to.mantissa[n] = from.mantissa[n];
-      to.exponent[n] = from.exponent[n];
+  // The frame into global memory, normalized: of its own copy, each block does its share.
+  SEQTRAIN_DEVICE void store(States<Real> to) const {
+    for (int n = cluster.begin(); n < width; n += cluster.step())
+      put_state<Real>(to, n, now.mantissa[n], now.exponent[n]);
+  }
+  // Likewise for the other direction to combine with: those of the slots in the order of the arrivals there.
+  SEQTRAIN_DEVICE void store_frame(bool forward, int64_t i) const {
+    if (forward) return store(stored(true, i));
+    const States<Real> to = stored(false, i);
+    for (int m = cluster.begin(); m < arrivals; m += cluster.step()) {
+      const int32_t slot = problem.arrival_slot[m];
+      to.mantissa[m] = now.mantissa[slot];
+      to.exponent[m] = now.exponent[slot];
     }
   }
-  // The frame into global memory: of its own copy, each block does its share.
-  SEQTRAIN_DEVICE void store(States<Real> to) const { copy(to, now, cluster.begin(), cluster.step()); }
-  // A frame that all blocks have stored, before a barrier.  Behind this one what else they have stored may be read.
-  SEQTRAIN_DEVICE void load(States<Real> from) const {
-    copy(now, from, cluster.own_begin(), cluster.own_step());
-    cluster.sync();
+  // A frame of `count` values and their sum that all blocks have stored, before a barrier.  Behind this one what else
+  // they have stored may be read.
+  SEQTRAIN_DEVICE void load(States<Real> from, int count) {
+    Seen seen{zero_exponent, 1};
+    for_batches(
+        cluster.own_begin(), width, cluster.own_step(),
+        [&](int n) { return Loose<Real>{from.mantissa[n], from.exponent[n]}; },
+        [&](int n, const Loose<Real>& value) {
+          now.mantissa[n] = value.mantissa;
+          now.exponent[n] = static_cast<int32_t>(value.exponent);
+          if (n < count && value.exponent > seen.top) seen.top = static_cast<int32_t>(value.exponent);
+        });
+    level = Level::of(cluster, seen, 0);
+  }
+  // Makes a value known to all blocks, at the level of `exponent` where it fits.
+  SEQTRAIN_DEVICE void put(States<Real> values, int n, Real m, Exponent e, int32_t exponent, Seen& seen) const {
+    normalize(m, e);
+    bring_to<Real>(exponent, m, e, seen);
+    cluster.put(values, n, m, e);
+  }
+  // Likewise to those that write the same values alone.
+  SEQTRAIN_DEVICE void put_own(int n, Real m, Exponent e, int32_t exponent, Seen& seen) const {
+    normalize(m, e);
+    bring_to<Real>(exponent, m, e, seen);
+    now.mantissa[n] = m;
+    now.exponent[n] = static_cast<int32_t>(e);
   }
 
-  SEQTRAIN_DEVICE void emission(int64_t t, int64_t arrival, Real& m, Exponent& e) const {
-    const int64_t place = (first + t) * problem.columns + problem.arrival_column[arrival];
-    m = static_cast<const Real*>(problem.emission)[place];
-    e = problem.emission_exponent[place];
+  // Emissions of a frame.
+  struct Emissions {
+    Real* mantissa;
+    int32_t* exponent;
+
+    SEQTRAIN_DEVICE Loose<Real> of(int32_t column) const { return {mantissa[column], exponent[column]}; }
+  };
+  SEQTRAIN_DEVICE Emissions emissions_of(int64_t t) const {
+    if (problem.emissions_in_shared_memory != 0) return fetched(t);
+    return given(t);
   }
-  SEQTRAIN_DEVICE void leak(int64_t node, Real& m, Exponent& e) const {
+  SEQTRAIN_DEVICE Emissions given(int64_t t) const {
+    const int64_t place = (first + t) * problem.columns;
+    return {static_cast<Real*>(problem.emission) + place, problem.emission_exponent + place};
+  }
+  SEQTRAIN_DEVICE Emissions fetched(int64_t t) const {
+    auto* mantissa = reinterpret_cast<Real*>(cluster.team.shared(reduction_bytes + 2 * state_bytes<Real>(width)));
+    auto* exponent = reinterpret_cast<int32_t*>(mantissa + 2 * columns);
+    const int64_t frame = t % 2 * columns;
+    return {mantissa + frame, exponent + frame};
+  }
+  // Emissions of a frame into the block's shared memory, where there is room: a step fetches the next one's, which so
+  // waits for none.
+  SEQTRAIN_DEVICE void fetch(int64_t t) const {
+    if (problem.emissions_in_shared_memory == 0 || t < 0 || t >= frames) return;
+    const Emissions from = given(t), to = fetched(t);
+    for_batches(
+        cluster.team.thread(), columns, cluster.team.threads(), [&](int k) { return from.of(k); },
+        [&](int k, const Loose<Real>& y) {
+          to.mantissa[k] = y.mantissa;
+          to.exponent[k] = static_cast<int32_t>(y.exponent);
+        });
+  }
+  SEQTRAIN_DEVICE static Loose<Real> normalized(States<Real> values, int64_t n) {
+    Loose<Real> value{values.mantissa[n], values.exponent[n]};
+    normalize(value.mantissa, value.exponent);
+    return value;
+  }
+  SEQTRAIN_DEVICE void leak(int32_t node, Real& m, Exponent& e) const {
     m = static_cast<const Real*>(problem.leak_mantissa)[node];
     e = problem.leak_exponent[node];
   }
   // A node's value with what leaks to it; `values` hold none yet.
-  SEQTRAIN_DEVICE Loose<Real> with_leak(States<Real> values, int64_t node) const {
+  SEQTRAIN_DEVICE Loose<Real> with_leak(States<Real> values, int node) const {
     Loose<Real> sum{values.mantissa[node], values.exponent[node]};
     if (!leaks) return sum;
     Real m;
@@ -261,8 +277,8 @@ struct DenominatorSweep {
     return sum;
   }
 
-  SEQTRAIN_DEVICE void begin_forward() const {
-    for (int64_t n = cluster.own_begin(); n < width; n += cluster.own_step()) {
+  SEQTRAIN_DEVICE void begin_forward() {
+    for (int n = cluster.own_begin(); n < width; n += cluster.own_step()) {
       now.mantissa[n] = 0;
       now.exponent[n] = zero_exponent;
     }
@@ -272,6 +288,7 @@ struct DenominatorSweep {
       put_state<Real>(now, nodes, 1, 0);
     }
     cluster.sync_own();
+    level = {0, 0, true};
   }
 
   // From the frame before, with what leaked, to frame t, without.
@@ -279,80 +296,96 @@ struct DenominatorSweep {
     const States<Real> source = now;
     now = other;
     other = source;
-    for (int64_t i = cluster.begin(); i < incoming.places; i += cluster.step()) {
-      const int64_t arrival = incoming.row[i];
-      if (arrival < 0) continue;
-      const Loose<Real> sum = incoming.sum(i, source);
-      Real y;
-      Exponent y_exponent;
-      emission(t, arrival, y, y_exponent);
-      cluster.put(now, arrival, sum.mantissa * y, sum.exponent + y_exponent);
+    const int32_t exponent = level.top + headroom_of_frame - highest_level;
+    const Emissions emissions = emissions_of(t);
+    fetch(t + 1);
+    Seen seen;
+    for (int i = cluster.begin(); i < incoming.lanes; i += cluster.step()) {
+      const int32_t arrival = incoming.row[i];
+      const Loose<Real> y = emissions.of(problem.incoming_column[i]);
+      const Loose<Real> sum = incoming.sum(cluster, i, source, level);
+      if (arrival >= 0 && incoming.leads(i))
+        put(now, arrival, sum.mantissa * y.mantissa, sum.exponent + y.exponent, exponent, seen);
     }
-    cluster.end_of_frame();
-    for (int64_t q = cluster.own_begin(); q < problem.aggregates; q += cluster.own_step()) {
+    if (problem.aggregates > 0 || leaks) cluster.end_of_frame();
+    for (int q = cluster.own_begin(); q < problem.aggregates; q += cluster.own_step()) {
       Loose<Real> sum;
       for (int64_t i = problem.aggregate_begin[q]; i < problem.aggregate_begin[q + 1]; i++) {
-        const int64_t arrival = problem.aggregate_arrival[i];
+        const int32_t arrival = problem.aggregate_arrival[i];
         sum.add(now.mantissa[arrival], now.exponent[arrival]);
       }
-      put_state<Real>(now, problem.arrivals + q, sum.mantissa, sum.exponent);
+      put_own(arrivals + q, sum.mantissa, sum.exponent, exponent, seen);
     }
-    if (leaks) {
-      const States<Real> values = now;
-      double sum;
-      const int64_t top = sum_of_products<Real>(
-          cluster, problem.arrivals,
-          [&](int64_t m, double& mantissa, int64_t& exponent) {
-            mantissa = static_cast<double>(values.mantissa[m]);
-            exponent = values.exponent[m];
-          },
-          sum);
-      if (cluster.leads_own()) put_state<Real>(now, nodes, static_cast<Real>(sum), static_cast<Exponent>(top));
+    if (!leaks) {
+      level = Level::of(cluster, seen, exponent);
+      return;
     }
+    const States<Real> values = now;
+    double sum;
+    const int64_t top = sum_of_products<Real>(
+        cluster, arrivals,
+        [&](int64_t m, double& mantissa, int64_t& e) {
+          const Loose<Real> value = normalized(values, m);
+          mantissa = static_cast<double>(value.mantissa);
+          e = value.exponent;
+        },
+        sum);
+    if (cluster.leads_own()) put_state<Real>(now, nodes, static_cast<Real>(sum), static_cast<Exponent>(top));
     cluster.sync_own();
   }
 
-  SEQTRAIN_DEVICE void spread_leak() const {
+  SEQTRAIN_DEVICE void spread_leak() {
     if (!leaks) return;
-    for (int64_t n = cluster.own_begin(); n < nodes; n += cluster.own_step()) {
+    cluster.sync_own();  // others have looked at the frame without it
+    // No node has more than all have together, and what leaks to it.
+    const int32_t exponent = now.exponent[nodes] + headroom_of_sum - highest_level;
+    Seen seen;
+    for (int n = cluster.own_begin(); n < nodes; n += cluster.own_step()) {
       const Loose<Real> sum = with_leak(now, n);
-      put_state<Real>(now, n, sum.mantissa, sum.exponent);
+      put_own(n, sum.mantissa, sum.exponent, exponent, seen);
     }
-    cluster.sync_own();
+    level = Level::of(cluster, seen, exponent);
   }
 
-  // The slots behind frame t, from those behind frame t + 1; both with the leak.
+  // The slots behind frame t, from those behind frame t + 1; both with the leak, and normalized.
   SEQTRAIN_DEVICE void advance_backward(int64_t t) {
+    Seen seen;
+    fetch(t);
     if (t == frames - 1) {
-      for (int64_t s = cluster.begin(); s < problem.slots; s += cluster.step()) {
+      for (int s = cluster.begin(); s < slots; s += cluster.step()) {
         Loose<Real> sum;
         for (int64_t i = problem.final_begin[s]; i < problem.final_begin[s + 1]; i++) {
           const int64_t f = problem.final_order[i];
           sum.add(static_cast<const Real*>(problem.final_mantissa)[f], problem.final_exponent[f]);
         }
-        cluster.put(now, s, sum.mantissa, sum.exponent);
+        put_slot(s, sum, seen);
       }
     } else {
-      for (int64_t m = cluster.begin(); m < problem.arrivals; m += cluster.step()) {
-        const int64_t slot = problem.arrival_slot[m];
-        Real y;
-        Exponent y_exponent;
-        emission(t + 1, m, y, y_exponent);
-        cluster.put(other, m, now.mantissa[slot] * y, now.exponent[slot] + y_exponent);
-      }
-      cluster.end_of_frame();
-      for (int64_t i = cluster.begin(); i < outgoing.places; i += cluster.step()) {
-        const int64_t slot = outgoing.row[i];
-        if (slot < 0) continue;
-        const Loose<Real> sum = outgoing.sum(i, other);
-        cluster.put(now, slot, sum.mantissa, sum.exponent);
+      const int32_t exponent = level.top + headroom_of_sum - highest_level;
+      const Emissions emissions = emissions_of(t + 1);
+      Seen products;
+      for_batches(
+          cluster.begin(), arrivals, cluster.step(),
+          [&](int m) {
+            const int32_t slot = problem.arrival_slot[m];
+            const Loose<Real> y = emissions.of(problem.arrival_column[m]);
+            return Loose<Real>{now.mantissa[slot] * y.mantissa, now.exponent[slot] + y.exponent};
+          },
+          [&](int m, const Loose<Real>& product) {
+            put(other, m, product.mantissa, product.exponent, exponent, products);
+          });
+      const Level of_products = Level::of(cluster, products, exponent);
+      for (int i = cluster.begin(); i < outgoing.lanes; i += cluster.step()) {
+        const int32_t slot = outgoing.row[i];
+        const Loose<Real> sum = outgoing.sum(cluster, i, other, of_products);
+        if (slot >= 0 && outgoing.leads(i)) put_slot(slot, sum, seen);
       }
     }
-    cluster.sync();
+    level = Level::of(cluster, seen, 0);
     if (!leaks) return;
     double sum;
     const int64_t top = sum_of_products<Real>(
-        cluster, problem.slots,
+        cluster, slots,
         [&](int64_t s, double& mantissa, int64_t& exponent) {
           Real m;
           Exponent e;
@@ -361,12 +394,18 @@ struct DenominatorSweep {
           exponent = int64_t{now.exponent[s]} + e;
         },
         sum);
-    for (int64_t s = cluster.own_begin(); s < problem.slots; s += cluster.own_step()) {
+    for (int s = cluster.own_begin(); s < slots; s += cluster.own_step()) {
       Loose<Real> value{now.mantissa[s], now.exponent[s]};
       value.add(static_cast<Real>(sum), static_cast<Exponent>(top));
       put_state<Real>(now, s, value.mantissa, value.exponent);
     }
+    level.top = 1 + (level.top > top ? level.top : static_cast<int32_t>(top));
     cluster.sync_own();
+  }
+  SEQTRAIN_DEVICE void put_slot(int s, Loose<Real> sum, Seen& seen) const {
+    normalize(sum.mantissa, sum.exponent);
+    if (sum.exponent > seen.top) seen.top = static_cast<int32_t>(sum.exponent);
+    cluster.put(now, s, sum.mantissa, sum.exponent);
   }
 
   // From what the weights sum up to, relative to the largest.
@@ -376,90 +415,95 @@ struct DenominatorSweep {
           log_of(sum, top) + static_cast<double>(frames) * problem.largest_weight + problem.largest_final_weight;
   }
 
-  // Σ over the final states of what has come there; `now` with what leaked.
-  SEQTRAIN_DEVICE int64_t end_mass(double& sum) {
-    return sum_of_products<Real>(
-        cluster, problem.finals, [&](int64_t f, double& m, int64_t& e) { end_product(f, m, e); }, sum);
-  }
+  // What has come to a final state; `now` with what leaked.
   SEQTRAIN_DEVICE void end_product(int64_t f, double& m, int64_t& e) const {
     m = 0;
     e = 2 * zero_exponent;
-    const int64_t slot = problem.final_slot[f];
+    const int32_t slot = problem.final_slot[f];
     if (slot < 0) return;
-    const int64_t node = problem.slot_node[slot];
-    m = static_cast<double>(static_cast<const Real*>(problem.final_mantissa)[f]) *
-        static_cast<double>(now.mantissa[node]);
-    e = int64_t{problem.final_exponent[f]} + now.exponent[node];
+    const int32_t node = problem.slot_node[slot];
+    const Loose<Real> value = normalized(now, node);
+    m = static_cast<double>(static_cast<const Real*>(problem.final_mantissa)[f]) * static_cast<double>(value.mantissa);
+    e = int64_t{problem.final_exponent[f]} + value.exponent;
   }
-  SEQTRAIN_DEVICE void occupy_finals() {
-    if (problem.final_occupancies == nullptr) return;
-    double sum;
-    const int64_t top = end_mass(sum);
-    for (int64_t f = cluster.begin(); f < problem.finals; f += cluster.step()) {
-      double m;
-      int64_t e;
-      end_product(f, m, e);
-      problem.final_occupancies[utterance * problem.finals + f] = m > 0 ? m * power_of_two<double>(e - top) / sum : 0.0;
-    }
-  }
-
   // Occupancies of frame t, number `i` of the other direction; 2^top is about the likelihood.
   SEQTRAIN_DEVICE void combine(bool forward, int64_t i, int64_t t, bool begins, int64_t& top) {
     const States<Real> found = stored(!forward, i);
-    const States<Real> alpha = forward ? now : found, beta = forward ? found : now;
+    const auto alpha = [&](int64_t m) {
+      return forward ? normalized(now, m) : Loose<Real>{found.mantissa[m], found.exponent[m]};
+    };
+    const auto beta = [&](int64_t m) {
+      const int64_t n = forward ? m : problem.arrival_slot[m];
+      const States<Real> values = forward ? found : now;
+      return Loose<Real>{values.mantissa[n], values.exponent[n]};
+    };
     if (begins) {
       double sum;
       top = sum_of_products<Real>(
-          cluster, problem.arrivals,
+          cluster, arrivals,
           [&](int64_t m, double& mantissa, int64_t& e) {
-            const int64_t slot = problem.arrival_slot[m];
-            mantissa = static_cast<double>(alpha.mantissa[m]) * static_cast<double>(beta.mantissa[slot]);
-            e = int64_t{alpha.exponent[m]} + beta.exponent[slot];
+            const Loose<Real> x = alpha(m), y = beta(m);
+            mantissa = static_cast<double>(x.mantissa) * static_cast<double>(y.mantissa);
+            e = int64_t{x.exponent} + y.exponent;
           },
           sum);
       if (!forward) put_likelihood(sum, top);
     }
     if (problem.with_gradient == 0) return;
-    Real* out = static_cast<Real*>(problem.occupancies) + (first + t) * problem.columns;
-    OrderlessSum<Real, sizeof(Real) == sizeof(double)> all(problem.columns);
-    for (int64_t k = cluster.begin(); k < problem.columns; k += cluster.step()) {
-      Real sum = 0;
-      for (int64_t m = problem.column_begin[k]; m < problem.column_begin[k + 1]; m++) {
-        const int64_t slot = problem.arrival_slot[m];
-        sum += product_below(alpha.mantissa[m], alpha.exponent[m], beta.mantissa[slot], beta.exponent[slot], top);
-      }
-      out[k] = sum;
-      all.add(sum);
-    }
+    const auto product = [&](int32_t m) {
+      const Loose<Real> x = alpha(m), y = beta(m);
+      return product_below(x.mantissa, static_cast<int32_t>(x.exponent), y.mantissa, static_cast<int32_t>(y.exponent),
+                           top);
+    };
+    struct Column {
+      int32_t first, end;
+      Real product;  // of the first arrival
+    };
+    Real* out = static_cast<Real*>(problem.occupancies) + (first + t) * columns;
+    OrderlessSum<Real, sizeof(Real) == sizeof(double)> all(columns);
+    for_batches(
+        cluster.begin(), columns, cluster.step(),
+        [&](int k) {
+          const int32_t m = problem.column_begin[k];
+          return Column{m, problem.column_begin[k + 1], product(m)};
+        },
+        [&](int k, const Column& column) {
+          Real sum = column.product;
+          for (int32_t m = column.first + 1; m < column.end; m++) sum += product(m);
+          out[k] = sum;
+          all.add(sum);
+        });
     const Real together = static_cast<Real>(all.over(cluster));
     const Real inverse = together > 0 ? Real{1} / together : Real{0};
     if (cluster.leads()) lose_row(problem.row_status, first + t, together > 0);
-    for (int64_t k = cluster.begin(); k < problem.columns; k += cluster.step()) out[k] *= inverse;
+    for_batches(
+        cluster.begin(), columns, cluster.step(), [&](int k) { return out[k]; },
+        [&](int k, Real sum) { out[k] = sum * inverse; });
     if (problem.arc_occupancies != nullptr) occupy_arcs(forward, t, beta, top, static_cast<double>(inverse));
   }
 
   // Each direction adds up arcs of its own half of the frames, an arc always in the same thread.
-  SEQTRAIN_DEVICE void occupy_arcs(bool forward, int64_t t, States<Real> beta, int64_t top, double inverse) const {
+  template <class Beta>
+  SEQTRAIN_DEVICE void occupy_arcs(bool forward, int64_t t, const Beta& beta, int64_t top, double inverse) const {
     double* sums = problem.arc_occupancies + worker_of(forward) * problem.arc_places;
+    const Emissions emissions = emissions_of(t);
     const bool kept = t % problem.segment > 0;
     const States<Real> before = forward ? other : kept ? stored(true, t - 1) : checkpoint(true, t / problem.segment);
-    for (int64_t i = cluster.begin(); i < incoming.places; i += cluster.step()) {
-      const int64_t arrival = incoming.row[i];
+    for (int i = cluster.begin(); i < incoming.lanes; i += cluster.step()) {
+      const int32_t arrival = incoming.row[i];
       if (arrival < 0) continue;
-      const int64_t slot = problem.arrival_slot[arrival];
-      Real y;
-      Exponent y_exponent;
-      emission(t, arrival, y, y_exponent);
-      const double rest = static_cast<double>(y) * static_cast<double>(beta.mantissa[slot]) * inverse;
-      const int64_t rest_exponent = int64_t{beta.exponent[slot]} + y_exponent - top;
+      const Loose<Real> y = emissions.of(problem.incoming_column[i]), behind = beta(arrival);
+      const double rest = static_cast<double>(y.mantissa) * static_cast<double>(behind.mantissa) * inverse;
+      const int64_t rest_exponent = int64_t{behind.exponent} + y.exponent - top;
       incoming.each(i, [&](int64_t place) {
-        const int64_t node = incoming.source(place);
+        const int32_t node = incoming.source(place);
         const Loose<Real> source =
             forward ? Loose<Real>{before.mantissa[node], before.exponent[node]} : with_leak(before, node);
-        // A weight without an exponent leaves its own, up to 60, to the others.
+        // Weights and values that have no exponents of their own leave theirs to the others.
+        constexpr int64_t most = 8 - 2 * lowest_level;
         const int64_t e = rest_exponent + incoming.exponent_of(place) + source.exponent;
         sums[place] += static_cast<double>(incoming.mantissa[place]) * static_cast<double>(source.mantissa) * rest *
-                       power_of_two<double>(e > 66 ? 66 : e);
+                       power_of_two<double>(e > most ? most : e);
       });
     }
   }
@@ -475,7 +519,6 @@ struct DenominatorSweep {
     bool again = false, begins = true;
     for (;;) {
       const bool ahead = again ? !forward : forward;
-      enter(forward, storing, again, segment);
       // Number i of one direction is number frames - 1 - i of the other.
       int64_t begin = 0, end = half(forward);
       if (again) {
@@ -485,27 +528,25 @@ struct DenominatorSweep {
         begin = frames - segment_end(segment, !forward);
         end = segment < 0 ? begin : whole ? frames - segment * problem.segment : begin + 1;  // < 0: one frame in all
       }
+      enter(forward, storing, again, segment, ahead ? begin : frames - 1 - begin);
       for (int64_t i = begin; i < end; i++) {
         const int64_t t = ahead ? i : frames - 1 - i;
         if (ahead) {
+          spread_leak();
           advance_forward(t);
         } else {
           advance_backward(t);
         }
         if (storing || again) {
-          store(stored(ahead, i));
+          store_frame(ahead, i);
           if (storing && (i + 1) % problem.segment == 0 && i + 1 < end)
             store(checkpoint(ahead, (i + 1) / problem.segment));
         } else {
           combine(forward, frames - 1 - i, t, begins, top);
           begins = false;
         }
-        if (ahead && problem.arc_occupancies != nullptr) {
-          cluster.sync();  // `combine` reads `other`, which the next step writes in all blocks
-        } else {
-          cluster.sync_own();
-        }
-        if (ahead) spread_leak();
+        // `combine` has read `other`, which the next step writes in all blocks.
+        if (ahead && problem.arc_occupancies != nullptr) cluster.sync();
       }
       if (again) {
         again = false;
@@ -516,37 +557,42 @@ struct DenominatorSweep {
         break;
       }
     }
-    if (storing) {
-      store(carry(forward));
-    } else if (forward) {
-      occupy_finals();
-    }
+    if (storing) store(carry(forward));
   }
 
-  // `now` before a stretch, with what leaked.
-  SEQTRAIN_DEVICE void enter(bool forward, bool storing, bool again, int64_t segment) {
-    if (again) {
-      store(carry(forward));
-      cluster.sync();  // the states are written again, and what is stored of the segment before
-    }
+  // `now` before a stretch whose first frame is t.
+  SEQTRAIN_DEVICE void enter(bool forward, bool storing, bool again, int64_t segment, int64_t t) {
+    const bool ahead = again ? !forward : forward;
+    if (again) store(carry(forward));
+    // The states are written again, emissions are fetched again, and what is stored of the segment before.
+    cluster.sync();
+    fetch(ahead ? t : t + 1);
     if (storing) {
-      if (!forward) return;
+      if (!forward) return cluster.sync_own();
       begin_forward();
       store(checkpoint(true, 0));
-      cluster.sync_own();
     } else if (again ? !forward || segment > 0 : half(forward) > 0) {
-      load(again ? checkpoint(!forward, segment) : carry(forward));
+      load(again ? checkpoint(!forward, segment) : carry(forward), ahead ? nodes : slots);
+    } else {
+      cluster.sync_own();
     }
-    if (storing || (again && !forward)) spread_leak();
   }
 
-  SEQTRAIN_DEVICE void empty_utterance() {
-    begin_forward();
+  // What the forward direction does behind the last frame: the occupancies of the final states, and the likelihood
+  // where there are no frames to find it in.
+  SEQTRAIN_DEVICE void finish() {
     spread_leak();
     double sum;
-    const int64_t top = end_mass(sum);
-    put_likelihood(sum, top);
-    occupy_finals();
+    const int64_t top = sum_of_products<Real>(
+        cluster, problem.finals, [&](int64_t f, double& m, int64_t& e) { end_product(f, m, e); }, sum);
+    if (frames == 0) put_likelihood(sum, top);
+    if (problem.final_occupancies == nullptr) return;
+    for (int f = cluster.begin(); f < problem.finals; f += cluster.step()) {
+      double m;
+      int64_t e;
+      end_product(f, m, e);
+      problem.final_occupancies[utterance * problem.finals + f] = m > 0 ? m * power_of_two<double>(e - top) / sum : 0.0;
+    }
   }
 };
 
@@ -558,11 +604,13 @@ SEQTRAIN_DEVICE void denominator_sweep(const Team& team, const DenominatorProble
   if (problem.status[worker / 2] != 0) return;
   DenominatorSweep<Real> sweep(team, problem, worker);
   sweep.cluster.sync();  // blocks that haven't begun have no shared memory to write to
-  if (sweep.frames == 0) {
-    if (forward && problem.phase == 0) sweep.empty_utterance();
-  } else {
+  const bool storing = problem.phase == 0;
+  if (sweep.frames > 0) {
     sweep.run(forward);
+  } else if (forward && storing) {
+    sweep.begin_forward();
   }
+  if (forward && (sweep.frames > 0 ? !storing && problem.final_occupancies != nullptr : storing)) sweep.finish();
   sweep.cluster.sync();  // nor those that have ended: though a barrier stands behind all that is written now
 }
 

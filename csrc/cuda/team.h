@@ -10,7 +10,9 @@
 #if defined(__CUDACC__)
 
 #define SEQTRAIN_DEVICE __device__ __forceinline__
-#define SEQTRAIN_ROLLED _Pragma("unroll 1")  // before a loop that isn't worth its code several times
+#define SEQTRAIN_PRAGMA(text) _Pragma(#text)
+#define SEQTRAIN_ROLLED SEQTRAIN_PRAGMA(unroll 1)  // before a loop that isn't worth its code several times
+#define SEQTRAIN_UNROLLED(times) SEQTRAIN_PRAGMA(unroll times)
 
 namespace seqtrain {
 
@@ -21,6 +23,23 @@ SEQTRAIN_DEVICE double real_of(int64_t bits) { return __longlong_as_double(bits)
 
 SEQTRAIN_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 SEQTRAIN_DEVICE double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+
+// 8, 16 or 32 bytes of what no kernel writes to, read here: the compiler puts off what is read well before it is used.
+template <class T>
+SEQTRAIN_DEVICE T read_here(const T* from) {
+  T found;
+  auto* word = reinterpret_cast<uint32_t*>(&found);
+  if constexpr (sizeof(T) == 8) {
+    asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(word[0]), "=r"(word[1]) : "l"(from));
+  } else {
+    const auto* there = reinterpret_cast<const uint32_t*>(from);
+    for (int i = 0; i < static_cast<int>(sizeof(T) / 4); i += 4)
+      asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(word[i]), "=r"(word[i + 1]), "=r"(word[i + 2]), "=r"(word[i + 3])
+                   : "l"(there + i));
+  }
+  return found;
+}
 
 SEQTRAIN_DEVICE float half_to_float(uint16_t half) {
   float value;

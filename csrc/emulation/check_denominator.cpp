@@ -23,7 +23,7 @@ struct Batch {
   std::vector<int64_t> arc_offsets, final_offsets;
   std::vector<int32_t> starts, num_states, block;
   int64_t cluster;
-  bool in_shared_memory;
+  bool in_shared_memory, fetching;  // where states stand, and whether emissions are fetched to them
 
   // States entered by one arc and by many, by one label and by several; one final state or all; scores flat and peaky.
   Batch(Random& random, int64_t blocks)
@@ -37,11 +37,11 @@ struct Batch {
         alone(random.below(2) == 0) {
     const float scale = random.below(3) == 0 ? 40.0f : 3.0f;
     for (int64_t i = 0; i < batch * frames * labels; i++) scores.push_back(random.number(scale));
-    const bool all_final = random.below(2) == 0, label_on_state = random.below(2) == 0;
+    const bool all_final = random.below(2) == 0, label_on_state = random.below(2) == 0, crowded = random.below(3) == 0;
     for (int64_t s = 0; s < states; s++) {
       const int64_t degree = 1 + random.below(s == 0 ? 30 : 6);
       for (int64_t i = 0; i < degree; i++) {
-        const int64_t to = i == 0 ? (s + 1) % states : random.below(states);
+        const int64_t to = i == 0 ? (s + 1) % states : crowded && i % 2 == 0 ? 0 : random.below(states);
         arcs.push_back(static_cast<int32_t>(s));
         arcs.push_back(static_cast<int32_t>(to));
         arcs.push_back(static_cast<int32_t>(label_on_state ? to * 7 % labels : random.below(labels)));
@@ -61,6 +61,7 @@ struct Batch {
     block = lay_out_denominator(graphs());
     cluster = blocks;
     in_shared_memory = random.below(3) > 0;
+    fetching = random.below(2) == 0;
   }
 
   Graphs graphs() const {
@@ -168,12 +169,15 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   sweep.narrow = in.narrow ? 1 : 0;
   sweep.incoming_slices = static_cast<int64_t>(incoming.row.size()) / warp;
   sweep.incoming_row = incoming.row.data();
+  sweep.incoming_share = incoming.share.data();
+  sweep.incoming_column = tables.incoming_column.data();
   sweep.incoming_begin = incoming.begin.data();
   sweep.incoming_node = in.narrow ? static_cast<const void*>(short_nodes.data()) : incoming.from.data();
   sweep.incoming_mantissa = into.mantissa.data();
   sweep.incoming_exponent = in.alone ? nullptr : into.exponent.data();
   sweep.outgoing_slices = static_cast<int64_t>(outgoing.row.size()) / warp;
   sweep.outgoing_row = outgoing.row.data();
+  sweep.outgoing_share = outgoing.share.data();
   sweep.outgoing_begin = outgoing.begin.data();
   sweep.outgoing_arrival = in.narrow ? static_cast<const void*>(short_arrivals.data()) : outgoing.from.data();
   sweep.outgoing_mantissa = out_of.mantissa.data();
@@ -204,7 +208,8 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
 
   std::vector<char> workspace = scratch<char>(in.in_shared_memory ? 0 : 2 * in.batch * 2 * state_bytes<float>(width));
   sweep.workspace = in.in_shared_memory ? nullptr : workspace.data();
-  const int64_t shared = in.in_shared_memory ? 2 * state_bytes<float>(width) : 0;
+  sweep.emissions_in_shared_memory = in.in_shared_memory && in.fetching ? 1 : 0;
+  const int64_t shared = in.in_shared_memory ? 2 * state_bytes<float>(width) + (in.fetching ? 16 * columns : 0) : 0;
   constexpr int threads = 64;
   launch("emissions_float32", rows, threads, reduction_bytes, &pass.problem, order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
@@ -269,6 +274,7 @@ class SharedDenominator : public Case {
     plain.alone = false;
     plain.narrow = !plain.narrow;
     plain.in_shared_memory = !plain.in_shared_memory;
+    plain.fetching = !plain.fetching;
     if (run_cuda(plain, Order::ascending, 0).hash() != last_.hash()) return std::numeric_limits<double>::infinity();
     return largest_difference(batch_, last_, run_cpu(batch_));
   }

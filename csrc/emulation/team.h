@@ -8,11 +8,17 @@
 
 #define SEQTRAIN_DEVICE inline
 #define SEQTRAIN_ROLLED
+#define SEQTRAIN_UNROLLED(times)
 
 namespace seqtrain {
 
 inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
 inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
+
+template <class T>
+inline T read_here(const T* from) {
+  return *from;
+}
 
 class Block;
 

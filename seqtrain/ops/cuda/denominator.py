@@ -167,6 +167,9 @@ def forward(
         )
         block_bytes = state_bytes(table.width, real)
         workspace = on.workspace(2 * batch, block_bytes)
+        # Beside the states, where there is room: emissions of two frames.
+        fetched_bytes = 2 * width * (torch.finfo(real).bits // 8 + 4)
+        fetching = workspace is None and on.fits(block_bytes + fetched_bytes)
         # Either direction adds up arcs of its own half of the frames.
         halves = torch.zeros(
             (batch, 2, table.incoming_arc.shape[0]) if with_weights_gradient else (0,),
@@ -183,6 +186,7 @@ def forward(
             "status": status,
             "emission": emissions.mantissa,
             "emission_exponent": emissions.exponent,
+            "emissions_in_shared_memory": fetching,
             "row_status": emissions.row_status,
             "log_likelihood": likelihood,
             "with_gradient": with_gradient,
@@ -191,10 +195,11 @@ def forward(
             "arc_occupancies": halves if with_weights_gradient else None,
             "final_occupancies": final_occupancies if with_weights_gradient else None,
         }
+        shared_bytes = (block_bytes if workspace is None else 0) + (fetched_bytes if fetching else 0)
         for phase in (0, 1):
             on.launch(
                 f"denominator_sweep_{pass_over.suffix}", "DenominatorProblem", 2 * batch * together,
-                threads_for(table.width, SWEEP_THREADS), block_bytes if workspace is None else 0, together,
+                threads_for(table.width, SWEEP_THREADS), shared_bytes, together,
                 **problem, phase=phase,
             )  # fmt: skip
         if with_weights_gradient and arcs.shape[0]:
