@@ -190,11 +190,12 @@ struct DenominatorSweep {
   SEQTRAIN_DEVICE void store_frame(bool forward, int64_t i) const {
     if (forward) return store(stored(true, i));
     const States<Real> to = stored(false, i);
-    for (int m = cluster.begin(); m < arrivals; m += cluster.step()) {
-      const int32_t slot = problem.arrival_slot[m];
-      to.mantissa[m] = now.mantissa[slot];
-      to.exponent[m] = now.exponent[slot];
-    }
+    for_batches(
+        cluster.begin(), arrivals, cluster.step(), [&](int m) { return problem.arrival_slot[m]; },
+        [&](int m, int32_t slot) {
+          to.mantissa[m] = now.mantissa[slot];
+          to.exponent[m] = now.exponent[slot];
+        });
   }
   // A frame of `count` values and their sum that all blocks have stored, before a barrier.  Behind this one what else
   // they have stored may be read.

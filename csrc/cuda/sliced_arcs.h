@@ -65,7 +65,7 @@ SEQTRAIN_DEVICE void bring_to(int32_t exponent, Real& m, ExponentOf<Real>& e, Se
 
 // Four neighbours, read at once.
 template <class T>
-struct alignas(sizeof(T) < 4 ? 4 * sizeof(T) : 16) Four {
+struct alignas(16) Four {
   T item[4];
 
   SEQTRAIN_DEVICE T operator[](int i) const { return item[i]; }
@@ -73,9 +73,11 @@ struct alignas(sizeof(T) < 4 ? 4 * sizeof(T) : 16) Four {
 // Taken apart when they are used: a part of a register can't be waited for.
 template <>
 struct alignas(8) Four<uint16_t> {
-  uint32_t pair[2];
+  uint32_t item[2];
 
-  SEQTRAIN_DEVICE uint32_t operator[](int i) const { return i % 2 == 0 ? pair[i / 2] & 0xffff : pair[i / 2] >> 16; }
+  SEQTRAIN_DEVICE uint32_t operator[](int i) const {
+    return i % 2 == 0 ? lower_half(item[i / 2]) : upper_half(item[i / 2]);
+  }
 };
 
 template <class Real>
@@ -152,38 +154,36 @@ struct SlicedArcs {
 
   template <class Index>
   SEQTRAIN_DEVICE static void add_level(Real& sum, const Four<Index>& node, const Four<Real>& w, const Real* values) {
-    SEQTRAIN_UNROLLED(4) for (int i = 0; i < 4; i++) sum += w[i] * values[node[i]];
+    SEQTRAIN_UNROLLED_BY(4) for (int i = 0; i < 4; i++) sum += w[i] * values[node[i]];
   }
 
-  // What comes next is read before what is here is used: a warp waits for memory once in a while.
+  template <class Index>
+  SEQTRAIN_DEVICE static void read_four(const Four<Index>* source, const Four<Real>* weight, Four<Index>& node,
+                                        Four<Real>& w) {
+    read_here(source->item, node.item);
+    read_here(weight->item, w.item);
+  }
+
+  // Two fours are read ahead of what is used.
   template <class Index>
   SEQTRAIN_DEVICE static Real sum_of_level(const Four<Index>* source, const Four<Real>* weight, int fours,
                                            const Real* values) {
-    if (fours == 0) return 0;
     Real sum = 0;
-    const int last = (fours - 1) * warp;
-    const auto inside = [&](int at) { return at < last ? at : last; };
-    struct Pair {
-      Four<Index> node, node_behind;
-      Four<Real> weight, weight_behind;
-    };
-    const auto read = [&](int at) {
-      const int here = inside(at), behind = inside(at + warp);
-      return Pair{read_here(source + here), read_here(source + behind), read_here(weight + here),
-                  read_here(weight + behind)};
-    };
-    const auto add = [&](const Pair& pair, int at) {
-      add_level(sum, pair.node, pair.weight, values);
-      if (at < last) add_level(sum, pair.node_behind, pair.weight_behind, values);
-    };
-    Pair even = read(0);
-    SEQTRAIN_ROLLED for (int at = 0;; at += 4 * warp) {
-      const Pair odd = read(at + 2 * warp);
-      add(even, at);
-      if (at + 2 * warp > last) break;
-      even = read(at + 4 * warp);
-      add(odd, at + 2 * warp);
-      if (at + 4 * warp > last) break;
+    Four<Index> node0{}, node1{}, node2{};
+    Four<Real> weight0{}, weight1{}, weight2{};
+    if (0 < fours) read_four(source, weight, node0, weight0);
+    if (1 < fours) read_four(source + warp, weight + warp, node1, weight1);
+    SEQTRAIN_ROLLED for (int left = fours; left > 0; left -= 3) {
+      if (2 < left) read_four(source + 2 * warp, weight + 2 * warp, node2, weight2);
+      add_level(sum, node0, weight0, values);
+      if (left == 1) break;
+      if (3 < left) read_four(source + 3 * warp, weight + 3 * warp, node0, weight0);
+      add_level(sum, node1, weight1, values);
+      if (left == 2) break;
+      if (4 < left) read_four(source + 4 * warp, weight + 4 * warp, node1, weight1);
+      add_level(sum, node2, weight2, values);
+      source += 3 * warp;
+      weight += 3 * warp;
     }
     return sum;
   }

@@ -12,7 +12,7 @@
 #define SEQTRAIN_DEVICE __device__ __forceinline__
 #define SEQTRAIN_PRAGMA(text) _Pragma(#text)
 #define SEQTRAIN_ROLLED SEQTRAIN_PRAGMA(unroll 1)  // before a loop that isn't worth its code several times
-#define SEQTRAIN_UNROLLED(times) SEQTRAIN_PRAGMA(unroll times)
+#define SEQTRAIN_UNROLLED_BY(times) SEQTRAIN_PRAGMA(unroll times)
 
 namespace seqtrain {
 
@@ -24,21 +24,34 @@ SEQTRAIN_DEVICE double real_of(int64_t bits) { return __longlong_as_double(bits)
 SEQTRAIN_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 SEQTRAIN_DEVICE double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
 
-// 8, 16 or 32 bytes of what no kernel writes to, read here: the compiler puts off what is read well before it is used.
-template <class T>
-SEQTRAIN_DEVICE T read_here(const T* from) {
-  T found;
-  auto* word = reinterpret_cast<uint32_t*>(&found);
-  if constexpr (sizeof(T) == 8) {
-    asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(word[0]), "=r"(word[1]) : "l"(from));
-  } else {
-    const auto* there = reinterpret_cast<const uint32_t*>(from);
-    for (int i = 0; i < static_cast<int>(sizeof(T) / 4); i += 4)
-      asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(word[i]), "=r"(word[i + 1]), "=r"(word[i + 2]), "=r"(word[i + 3])
-                   : "l"(there + i));
-  }
-  return found;
+// Neighbours, aligned to their size, of what no kernel writes to; read here, since the compiler puts off what is read
+// well before it is used.
+SEQTRAIN_DEVICE void read_here(const uint32_t* from, uint32_t (&to)[2]) {
+  asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
+}
+SEQTRAIN_DEVICE void read_here(const int32_t* from, int32_t (&to)[4]) {
+  asm volatile("ld.global.nc.v4.s32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "l"(from));
+}
+SEQTRAIN_DEVICE void read_here(const float* from, float (&to)[4]) {
+  asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3])
+               : "l"(from));
+}
+SEQTRAIN_DEVICE void read_here(const double* from, double (&to)[4]) {
+  asm volatile("ld.global.nc.v2.f64 {%0, %1}, [%2];" : "=d"(to[0]), "=d"(to[1]) : "l"(from));
+  asm volatile("ld.global.nc.v2.f64 {%0, %1}, [%2];" : "=d"(to[2]), "=d"(to[3]) : "l"(from + 2));
+}
+SEQTRAIN_DEVICE uint32_t lower_half(uint32_t bits) {
+  uint32_t half;
+  asm("prmt.b32 %0, %1, 0, 0x4410;" : "=r"(half) : "r"(bits));
+  return half;
+}
+SEQTRAIN_DEVICE uint32_t upper_half(uint32_t bits) {
+  uint32_t half;
+  asm("prmt.b32 %0, %1, 0, 0x4432;" : "=r"(half) : "r"(bits));
+  return half;
 }
 
 SEQTRAIN_DEVICE float half_to_float(uint16_t half) {

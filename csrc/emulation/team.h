@@ -1,24 +1,28 @@
 // A block of the host: what csrc/cuda/team.h promises to kernels, by a fiber or a thread for each thread of the block.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "../cpu/rows.h"
 
 #define SEQTRAIN_DEVICE inline
 #define SEQTRAIN_ROLLED
-#define SEQTRAIN_UNROLLED(times)
+#define SEQTRAIN_UNROLLED_BY(times)
 
 namespace seqtrain {
 
 inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
 inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
 
-template <class T>
-inline T read_here(const T* from) {
-  return *from;
+template <class T, std::size_t count>
+inline void read_here(const T* from, T (&to)[count]) {
+  std::copy(from, from + count, to);
 }
+inline uint32_t lower_half(uint32_t bits) { return bits & 0xffff; }
+inline uint32_t upper_half(uint32_t bits) { return bits >> 16; }
 
 class Block;
 
