@@ -11,6 +11,7 @@
 
 #define SEQTRAIN_DEVICE __device__ __forceinline__
 #define SEQTRAIN_ROLLED _Pragma("unroll 1")  // before a loop that isn't worth its code several times
+#define SEQTRAIN_UNROLLED _Pragma("unroll")  // before a loop whose arrays belong into registers
 
 namespace seqtrain {
 

@@ -8,6 +8,7 @@
 
 #define SEQTRAIN_DEVICE inline
 #define SEQTRAIN_ROLLED
+#define SEQTRAIN_UNROLLED
 
 namespace seqtrain {
 

@@ -16,7 +16,7 @@ from seqtrain.ops.ctc import feasible
 from seqtrain.ops.cuda.frames import Frames, captured_frames, checked_frames, frames_again, in_place
 from seqtrain.ops.cuda.rows import Rows
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
-from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
+from seqtrain.ops.cuda.sweep import SWEEP_THREADS, cell_bytes, cells
 
 __all__ = ["backward", "backward_into", "forward"]
 
@@ -106,8 +106,8 @@ def forward(
         pass_over = Rows(on, scores, frames, columns, shared_columns=False, normalize=normalize)
         emissions = pass_over.emissions(scores, status, normalizer if normalize else None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
-        states = 2 * width + 1
-        block_bytes = state_bytes(states, real)
+        pairs = width + 1  # of a blank and a label
+        block_bytes = (3 * pairs + 2) * cell_bytes(real)
         workspace = on.workspace(2 * batch, block_bytes)
         problem: dict[str, Argument] = {
             "batch": batch,
@@ -119,10 +119,8 @@ def forward(
             "target_lengths": given.lengths.to(device),
             "emission": emissions.mantissa,
             "emission_exponent": emissions.exponent,
-            "store": torch.empty((pass_over.count, states), dtype=real, device=device),
-            "store_exponent": torch.empty((pass_over.count, states), dtype=torch.int32, device=device),
-            "carry": torch.empty((2 * batch, states), dtype=real, device=device),
-            "carry_exponent": torch.empty((2 * batch, states), dtype=torch.int32, device=device),
+            "store": cells(pass_over.count, 2 * pairs, real=real, device=device),
+            "carry": cells(2 * batch, 2 * pairs, real=real, device=device),
             "log_likelihood": likelihood,
             "row_status": emissions.row_status,
             "status": status,
@@ -132,7 +130,7 @@ def forward(
         }
         for phase in (0, 1):
             on.launch(
-                f"ctc_sweep_{pass_over.suffix}", "CtcProblem", 2 * batch, threads_for(states, SWEEP_THREADS),
+                f"ctc_sweep_{pass_over.suffix}", "CtcProblem", 2 * batch, threads_for(pairs, SWEEP_THREADS),
                 block_bytes if workspace is None else 0, **problem, phase=phase,
             )  # fmt: skip
         if with_gradient:
