@@ -14,6 +14,7 @@
 #pragma once
 
 #include "cell.h"
+#include "read_ahead.h"
 #include "rows.h"
 #include "sweep.h"
 
@@ -36,6 +37,7 @@ struct CtcProblem {
   const int64_t* status;
   int64_t phase;
   int64_t with_gradient;
+  int64_t pairs_of_thread;
   char* workspace;
   void* occupancies;
 };
@@ -75,18 +77,32 @@ struct CtcPlace {
   bool skips;  // may the label follow the one before at once?
 };
 
-// What a thread with `pairs` pairs reads of a frame.
-template <class Real, int pairs>
-struct CtcFrame {
-  Cell<Real> blank;
-  Cell<Real> label[pairs];
-  CtcPair<Real> stored[pairs];
+// What's read ahead of a frame, in a slot of shared memory: the other direction's row of the store, and emissions.
+template <class Real>
+struct CtcSlot {
+  Cell<Real>* store;
+  Real* mantissa;
+  int32_t* exponent;
+
+  SEQTRAIN_DEVICE CtcSlot(char* slot, int32_t columns)
+      : store(reinterpret_cast<Cell<Real>*>(slot)),
+        mantissa(reinterpret_cast<Real*>(store + 2 * columns)),
+        exponent(reinterpret_cast<int32_t*>(mantissa + columns)) {}
+  SEQTRAIN_DEVICE static int64_t bytes(int64_t columns) {
+    const auto cell = static_cast<int64_t>(sizeof(Cell<Real>)), real = static_cast<int64_t>(sizeof(Real));
+    return (columns * (2 * cell + real + 4) + 15) / 16 * 16;
+  }
+  SEQTRAIN_DEVICE Cell<Real> emission(int32_t column) const { return {mantissa[column], exponent[column]}; }
 };
 
-// Memory of a block: labels of two frames with a zero before the first, and blanks.
+constexpr int64_t most_pairs_of_thread = 2;  // that stay in registers
+
+// Memory of a block: labels of two frames with a zero before the first, and what's read ahead or, where pairs don't
+// stay in registers, `pairs_of_thread` being 0, blanks.
 template <class Real>
-SEQTRAIN_DEVICE int64_t ctc_state_bytes(int64_t max_targets) {
-  return (3 * (max_targets + 1) + 2) * static_cast<int64_t>(sizeof(Cell<Real>));
+SEQTRAIN_DEVICE int64_t ctc_state_bytes(int64_t max_targets, int64_t pairs_of_thread) {
+  const int64_t pairs = max_targets + 1, cell = static_cast<int64_t>(sizeof(Cell<Real>));
+  return 2 * (pairs + 1) * cell + (pairs_of_thread > 0 ? slots_ahead * CtcSlot<Real>::bytes(pairs) : pairs * cell);
 }
 
 template <class Real>
@@ -119,14 +135,14 @@ class CtcSweep {
       begin_ = forward_ ? 0 : frames_ - 1;
       count_ = forward_ ? middle : frames_ - middle;
     }
-    const bool in_shared = problem_.workspace == nullptr;
-    if (in_shared && pairs_ <= threads_) {
+    if (problem_.pairs_of_thread == 1) {
       in_registers<combine, 1>();
-    } else if (in_shared && pairs_ <= 2 * threads_) {
-      in_registers<combine, 2>();
+    } else if (problem_.pairs_of_thread == most_pairs_of_thread) {
+      in_registers<combine, most_pairs_of_thread>();
     } else {
-      in_memory<combine>(in_shared ? team_.shared(reduction_bytes)
-                                   : problem_.workspace + team_.block() * ctc_state_bytes<Real>(problem_.max_targets));
+      in_memory<combine>(problem_.workspace != nullptr
+                             ? problem_.workspace + team_.block() * ctc_state_bytes<Real>(problem_.max_targets, 0)
+                             : team_.shared(reduction_bytes));
     }
   }
 
@@ -162,8 +178,14 @@ class CtcSweep {
     return {i == 0 ? Cell<Real>{Real{1}, 0} : zero_cell<Real>(), zero_cell<Real>()};
   }
 
-  SEQTRAIN_DEVICE static Pair stored(const CtcRow<Real>& row, const CtcPlace& place) {
+  // Of a row, or of the slot that it has been copied to.
+  template <class Row>
+  SEQTRAIN_DEVICE static Pair stored(const Row& row, const CtcPlace& place) {
     return {row.store[place.blank], row.store[place.label]};
+  }
+  template <class Row>
+  SEQTRAIN_DEVICE static Pair emissions(const Row& row, const CtcPlace& place) {
+    return {row.emission(0), row.emission(place.column)};
   }
 
   SEQTRAIN_DEVICE static Pair sums(const Pair& kept, Cell<Real> before, bool skips) {
@@ -171,8 +193,8 @@ class CtcSweep {
     if (!skips) before.exponent = no_exponent;
     return {blank, sum(kept.label, kept.blank, before)};
   }
-  SEQTRAIN_DEVICE static Pair emitted(const Pair& sums, const Cell<Real>& blank, const Cell<Real>& label) {
-    return {product(sums.blank, blank), product(sums.label, label)};
+  SEQTRAIN_DEVICE static Pair emitted(const Pair& sums, const Pair& emissions) {
+    return {product(sums.blank, emissions.blank), product(sums.label, emissions.label)};
   }
 
   SEQTRAIN_DEVICE static void put_sums(const CtcRow<Real>& row, const CtcPlace& place, const Pair& sums) {
@@ -218,14 +240,13 @@ class CtcSweep {
     }
   };
 
-  // With `per` pairs a thread, which stay in registers like all that doesn't depend on the frame; what comes from
-  // global memory is read some frames ahead.
+  // With `per` pairs a thread, which stay in registers like all that doesn't depend on the frame.
   template <bool combine, int per>
   SEQTRAIN_DEVICE void in_registers() {
-    constexpr int registers_of_cell = sizeof(Real) / 4 + 1, registers_ahead = 48;
-    constexpr int slots = registers_ahead / (registers_of_cell * (1 + 3 * per)), ahead = slots - 1;
-    const int32_t columns = step();
-    Labels labels(team_.shared(reduction_bytes), columns_);
+    char* const memory = team_.shared(reduction_bytes);
+    const auto bytes = static_cast<int32_t>(CtcSlot<Real>::bytes(columns_));
+    const ReadAhead ahead{team_, memory, bytes, count_};
+    Labels labels(memory + slots_ahead * bytes, columns_);
     CtcPlace place[per];
     int32_t own[per];
     Pair kept[per];
@@ -237,59 +258,60 @@ class CtcSweep {
       if (place[k].exists) labels.before[own[k]] = kept[k].label;
     }
     if (thread_ == 0) labels.now[-1] = labels.before[-1] = zero_cell<Real>();
-    team_.sync();
 
     CtcRow<Real> next = first_row_of_half(), row = next;
-    CtcFrame<Real, per> read[slots]{};  // of frame t in number t % slots
-    const auto read_into = [&](CtcFrame<Real, per>& frame) {
-      frame.blank = next.emission(0);
-      SEQTRAIN_UNROLLED
-      for (int k = 0; k < per; k++) {
-        frame.label[k] = next.emission(place[k].column);
-        if constexpr (combine) frame.stored[k] = stored(next, place[k]);
-      }
-      next.advance(columns);
+    const auto copy = [&](char* memory_of_slot) {
+      struct alignas(16) Words {
+        char bytes[16];
+      };
+      constexpr int words_of_pair = 2 * sizeof(Cell<Real>) / sizeof(Words);
+      const CtcSlot<Real> slot(memory_of_slot, columns_);
+      copy_row<per>(team_, slot.mantissa, next.mantissa, columns_);
+      copy_row<per>(team_, slot.exponent, next.exponent, columns_);
+      if constexpr (combine)
+        copy_row<per * words_of_pair>(team_, reinterpret_cast<Words*>(slot.store),
+                                      reinterpret_cast<const Words*>(next.store), words_of_pair * columns_);
+      next.advance(step());
     };
-    SEQTRAIN_UNROLLED
-    for (int a = 0; a < ahead; a++)
-      if (a < count_) read_into(read[a]);
+    ahead.begin(copy);
 
     int32_t top = 0;
     if constexpr (combine)
       top = top_of([&](const auto& visit) {
         SEQTRAIN_UNROLLED
         for (int k = 0; k < per; k++) {
+          const CtcSlot<Real> slot(memory, columns_);
           const Pair found = sums(kept[k], labels.before[own[k] - 1], place[k].skips);
-          visit_products(place[k], emitted(found, read[0].blank, read[0].label[k]), read[0].stored[k], visit);
+          visit_products(place[k], emitted(found, emissions(slot, place[k])), stored(slot, place[k]), visit);
         }
       });
 
-    for (int32_t t = 0; t < count_;) {
+    const auto pass = [&](char* memory_of_slot, const auto& go_on) {
+      const CtcSlot<Real> slot(memory_of_slot, columns_);
+      Cell<Real> before[per];
+      Pair emission[per], other[per];
       SEQTRAIN_UNROLLED
-      for (int a = 0; a < slots; a++) {
-        if (t == count_) break;
-        const CtcFrame<Real, per>& frame = read[a];
-        Cell<Real> before[per];
-        SEQTRAIN_UNROLLED
-        for (int k = 0; k < per; k++) before[k] = labels.before[own[k] - 1];
-        if (t + ahead < count_) read_into(read[(a + ahead) % slots]);
-        SEQTRAIN_UNROLLED
-        for (int k = 0; k < per; k++) {
-          const Pair found = sums(kept[k], before[k], place[k].skips);
-          kept[k] = emitted(found, frame.blank, frame.label[k]);
-          if (place[k].exists) labels.now[own[k]] = kept[k].label;
-          if constexpr (combine) {
-            put_products(row, place[k], kept[k], frame.stored[k], top);
-          } else {
-            put_sums(row, place[k], found);
-          }
-        }
-        row.advance(columns);
-        labels.swap();
-        t++;
-        end_of_frame(team_);
+      for (int k = 0; k < per; k++) {
+        before[k] = labels.before[own[k] - 1];
+        emission[k] = emissions(slot, place[k]);
+        if constexpr (combine) other[k] = stored(slot, place[k]);
       }
-    }
+      go_on();
+      SEQTRAIN_UNROLLED
+      for (int k = 0; k < per; k++) {
+        const Pair found = sums(kept[k], before[k], place[k].skips);
+        kept[k] = emitted(found, emission[k]);
+        if (place[k].exists) labels.now[own[k]] = kept[k].label;
+        if constexpr (combine) {
+          put_products(row, place[k], kept[k], other[k], top);
+        } else {
+          put_sums(row, place[k], found);
+        }
+      }
+      row.advance(step());
+      labels.swap();
+    };
+    ahead.for_each(copy, pass, [&] { end_of_frame(team_); });
     if constexpr (!combine) {
       SEQTRAIN_UNROLLED
       for (int k = 0; k < per; k++)
@@ -318,15 +340,14 @@ class CtcSweep {
       top = top_of([&](const auto& visit) {
         for (int32_t i = thread_; i < pairs_; i += threads_) {
           const CtcPlace place = place_of(i);
-          const Pair kept = emitted(sums_of(i, place), row.emission(0), row.emission(place.column));
+          const Pair kept = emitted(sums_of(i, place), emissions(row, place));
           visit_products(place, kept, stored(row, place), visit);
         }
       });
     for (int32_t t = 0; t < count_; t++) {
-      const Cell<Real> blank = row.emission(0);
       for (int32_t i = thread_; i < pairs_; i += threads_) {
         const CtcPlace place = place_of(i);
-        const Pair found = sums_of(i, place), kept = emitted(found, blank, row.emission(place.column));
+        const Pair found = sums_of(i, place), kept = emitted(found, emissions(row, place));
         blanks[i] = kept.blank;
         labels.now[i] = kept.label;
         if constexpr (combine) {

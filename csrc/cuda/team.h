@@ -52,6 +52,32 @@ class Team {
     return seqtrain_shared + offset;
   }
 
+  // A copy from global to shared memory that may go on while the thread does other things, until it waits for it; other
+  // threads see it behind a barrier after that.  Copies up to here are a group; `wait_for_copies<n>` doesn't wait for
+  // the last n groups.
+#if __CUDA_ARCH__ >= 800
+  template <class T>
+  SEQTRAIN_DEVICE void copy(T* shared, const T* global) const {
+    static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;"
+                 :
+                 : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))), "l"(global), "n"(sizeof(T)));
+  }
+  SEQTRAIN_DEVICE void end_of_copies() const { asm volatile("cp.async.commit_group;" ::: "memory"); }
+  template <int groups>
+  SEQTRAIN_DEVICE void wait_for_copies() const {
+    asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
+  }
+#else
+  template <class T>
+  SEQTRAIN_DEVICE void copy(T* shared, const T* global) const {
+    *shared = *global;
+  }
+  SEQTRAIN_DEVICE void end_of_copies() const {}
+  template <int groups>
+  SEQTRAIN_DEVICE void wait_for_copies() const {}
+#endif
+
   // Blocks of a cluster, up to 8, run at once and reach each other's shared memory; a block of its own is one, too.
 #if __CUDA_ARCH__ >= 900
   SEQTRAIN_DEVICE int cluster_blocks() const {

@@ -104,7 +104,9 @@ Result run_cuda(Batch& in, Order order, uint32_t seed) {
   sweep.with_gradient = 1;
   sweep.occupancies = out.occupancies.data();
 
-  const int64_t shared = reduction_bytes + ctc_state_bytes<float>(in.targets);
+  sweep.pairs_of_thread = (width + in.threads - 1) / in.threads;
+  if (sweep.pairs_of_thread > most_pairs_of_thread) sweep.pairs_of_thread = 0;
+  const int64_t shared = reduction_bytes + ctc_state_bytes<float>(in.targets, sweep.pairs_of_thread);
   launch("emissions_float32", rows, in.threads, reduction_bytes, &pass.problem, order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
     launch("ctc_sweep_float32", 2 * in.batch, in.threads, shared, &sweep, order, seed);

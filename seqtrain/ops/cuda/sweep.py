@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["SWEEP_THREADS", "cell_bytes", "cells", "state_bytes"]
+__all__ = ["SLOTS_AHEAD", "SWEEP_THREADS", "cell_bytes", "cells", "state_bytes"]
 
 SWEEP_THREADS = 512
 """Threads of a block, at most."""
+SLOTS_AHEAD = 6
+"""Frames whose inputs have a place in shared memory (csrc/cuda/read_ahead.h)."""
 _PADDING = 4  # states beside a frame's own
 _ARRAYS = 2  # the frame before, and the frame
 
