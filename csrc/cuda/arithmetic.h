@@ -125,13 +125,14 @@ SEQTRAIN_DEVICE T reduce(const Team& team, T value, Operation operation) {
 // `use`d, so that it waits for memory once.
 template <class Load, class Use>
 SEQTRAIN_DEVICE void for_batches(int first, int end, int step, const Load& load, const Use& use) {
-  constexpr int together = 2;
-  decltype(load(first)) loaded[together];
+  using Item = decltype(load(first));
+  constexpr int together = sizeof(Item) > 12 ? 2 : 4;
+  Item loaded[together];
   SEQTRAIN_ROLLED for (int begin = first; begin < end; begin += together * step) {
-    SEQTRAIN_UNROLLED_BY(4)
+    SEQTRAIN_UNROLLED
     for (int i = 0; i < together; i++)
       if (begin + i * step < end) loaded[i] = load(begin + i * step);
-    SEQTRAIN_UNROLLED_BY(4)
+    SEQTRAIN_UNROLLED
     for (int i = 0; i < together; i++)
       if (begin + i * step < end) use(begin + i * step, loaded[i]);
   }

@@ -95,7 +95,8 @@ class Cluster {
 
   // The largest of every thread's `a`, and of every `b`; a barrier of the cluster.
   SEQTRAIN_DEVICE void largest_of_both(int32_t& a, int32_t& b) {
-    largest_in_warp(a, b);
+    a = team.largest_in_warp(a);
+    b = team.largest_in_warp(b);
     const int warps = team.threads() / warp;
     auto* slot = reinterpret_cast<int32_t*>(team.shared(0));
     if (team.thread() % warp == 0) {
@@ -104,9 +105,8 @@ class Cluster {
     }
     team.sync();
     const int lane = team.thread() % warp;
-    a = slot[lane < warps ? 2 * lane : 0];
-    b = slot[lane < warps ? 2 * lane + 1 : 1];
-    largest_in_warp(a, b);
+    a = team.largest_in_warp(slot[lane < warps ? 2 * lane : 0]);
+    b = team.largest_in_warp(slot[lane < warps ? 2 * lane + 1 : 1]);
     if (size == 1) return team.sync();  // the slots may be used again
     auto* slots = reinterpret_cast<int32_t*>(team.shared(cluster_slots + turn_ * cluster_slots_bytes));
     turn_ = 1 - turn_;
@@ -122,14 +122,6 @@ class Cluster {
   }
 
  private:
-  SEQTRAIN_DEVICE void largest_in_warp(int32_t& a, int32_t& b) const {
-    SEQTRAIN_ROLLED for (int mask = 1; mask < warp; mask *= 2) {
-      const int32_t other_a = team.exchange(a, mask), other_b = team.exchange(b, mask);
-      a = other_a > a ? other_a : a;
-      b = other_b > b ? other_b : b;
-    }
-  }
-
   int turn_ = 0;
 };
 

@@ -39,12 +39,7 @@ struct Level {
 
   // Of what the threads of a cluster have seen; a barrier of the cluster.
   SEQTRAIN_DEVICE static Level of(Cluster& cluster, Seen seen, int32_t exponent) {
-// The test of the test leaves this barrier out, and what comes with it.
-#if !defined(SEQTRAIN_PLANT_BARRIER)
     cluster.largest_of_both(seen.top, seen.uneven);
-#else
-    cluster.end_of_frame();
-#endif
     return {seen.top, exponent, seen.uneven == 0};
   }
 };
@@ -97,8 +92,29 @@ struct SlicedArcs {
   SEQTRAIN_DEVICE int32_t source(int64_t place) const {
     return narrow ? int32_t{static_cast<const uint16_t*>(from)[place]} : static_cast<const int32_t*>(from)[place];
   }
-  // One of the lanes of a row.
-  SEQTRAIN_DEVICE bool leads(int lane) const { return (lane & (share[lane / warp] - 1)) == 0; }
+  // What is known of a lane beside its arcs; the first of those of a row leads.
+  struct Lane {
+    int32_t row, share, begin, end;
+    bool leads;
+  };
+  SEQTRAIN_DEVICE Lane lane(int i) const {
+    const int slice = i / warp;
+    return {row[i], share[slice], begin[slice], begin[slice + 1], (i & (share[slice] - 1)) == 0};
+  }
+  // Calls with each of the cluster's lanes that this thread has, and its number.  The next one is read ahead.
+  template <class Use>
+  SEQTRAIN_DEVICE void each_lane(const Cluster& cluster, const Use& use) const {
+    int i = cluster.begin();
+    if (i >= lanes) return;
+    Lane next = lane(i);
+    while (i < lanes) {
+      const Lane here = next;
+      const int number = i;
+      i += cluster.step();
+      if (i < lanes) next = lane(i);
+      use(number, here);
+    }
+  }
 
   // Calls with the place of each arc of a lane.
   template <class Visit>
@@ -108,20 +124,19 @@ struct SlicedArcs {
   }
 
   // Σ over the arcs of the row of a lane, on all lanes of that row; all threads of a warp call with lanes of a slice.
-  SEQTRAIN_DEVICE Loose<Real> sum(const Cluster& cluster, int lane, States<Real> values, const Level& level) const {
+  SEQTRAIN_DEVICE Loose<Real> sum(const Cluster& cluster, const Lane& lane, States<Real> values,
+                                  const Level& level) const {
     return narrow ? sum_from(static_cast<const uint16_t*>(from), cluster, lane, values, level)
                   : sum_from(static_cast<const int32_t*>(from), cluster, lane, values, level);
   }
 
  private:
   template <class Index>
-  SEQTRAIN_DEVICE Loose<Real> sum_from(const Index* index, const Cluster& cluster, int lane, States<Real> values,
-                                       const Level& level) const {
+  SEQTRAIN_DEVICE Loose<Real> sum_from(const Index* index, const Cluster& cluster, const Lane& lane,
+                                       States<Real> values, const Level& level) const {
     const Team& team = cluster.team;
-    const int slice = lane / warp, lanes_of_row = share[slice];
-    const int32_t first = begin[slice];
-    const int fours = begin[slice + 1] - first;
-    const int64_t place = int64_t{first} * warp + lane % warp;
+    const int fours = lane.end - lane.begin;
+    const int64_t place = int64_t{lane.begin} * warp + team.thread() % warp;
     const auto* source = reinterpret_cast<const Four<Index>*>(index) + place;
     const auto* weight = reinterpret_cast<const Four<Real>*>(mantissa) + place;
     if (level.even && exponent == nullptr) {
@@ -133,7 +148,7 @@ struct SlicedArcs {
         SEQTRAIN_ROLLED for (int n = 0; n < fours; n++)
             add_level(sum, source[n * warp], weight[n * warp], values.mantissa);
       }
-      for (int mask = 1; mask < lanes_of_row; mask *= 2) sum += team.exchange(sum, mask);
+      for (int mask = 1; mask < lane.share; mask *= 2) sum += team.exchange(sum, mask);
       return {sum, level.exponent};
     }
     const auto* exponents = reinterpret_cast<const Four<int32_t>*>(exponent) + place;
@@ -145,7 +160,7 @@ struct SlicedArcs {
       if (exponent != nullptr) e = exponents[n * warp];
       for (int i = 0; i < 4; i++) all.add(w[i] * values.mantissa[node[i]], e[i] + values.exponent[node[i]]);
     }
-    for (int mask = 1; mask < lanes_of_row; mask *= 2) {
+    for (int mask = 1; mask < lane.share; mask *= 2) {
       const Real m = team.exchange(all.mantissa, mask);
       all.add(m, team.exchange(all.exponent, mask));
     }
@@ -154,7 +169,7 @@ struct SlicedArcs {
 
   template <class Index>
   SEQTRAIN_DEVICE static void add_level(Real& sum, const Four<Index>& node, const Four<Real>& w, const Real* values) {
-    SEQTRAIN_UNROLLED_BY(4) for (int i = 0; i < 4; i++) sum += w[i] * values[node[i]];
+    SEQTRAIN_UNROLLED for (int i = 0; i < 4; i++) sum += w[i] * values[node[i]];
   }
 
   template <class Index>
@@ -169,6 +184,10 @@ struct SlicedArcs {
   SEQTRAIN_DEVICE static Real sum_of_level(const Four<Index>* source, const Four<Real>* weight, int fours,
                                            const Real* values) {
     Real sum = 0;
+    if constexpr (sizeof(Real) == sizeof(double)) {  // there are no registers for more
+      SEQTRAIN_ROLLED for (int n = 0; n < fours; n++) add_level(sum, source[n * warp], weight[n * warp], values);
+      return sum;
+    }
     Four<Index> node0{}, node1{}, node2{};
     Four<Real> weight0{}, weight1{}, weight2{};
     if (0 < fours) read_four(source, weight, node0, weight0);

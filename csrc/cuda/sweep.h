@@ -84,27 +84,37 @@ SEQTRAIN_DEVICE int64_t normalized_sum(double& sum, int64_t top) {
   return top + above;
 }
 
-// Σ of products as sum · 2^top with a sum in [1, 2), or 0: both the same for all threads.  `product(i)` gives mantissa
-// and exponent.
-template <class Real, class Product>
-SEQTRAIN_DEVICE int64_t sum_of_products(const Team& team, int64_t count, const Product& product, double& sum) {
+// Σ of products as sum · 2^top with a sum in [1, 2), or 0: both the same for all threads.  `each(visit)` calls
+// visit(mantissa, exponent) for those of the thread.
+template <class Each>
+SEQTRAIN_DEVICE int64_t total_of(const Team& team, const Each& each, double& sum) {
   int64_t top = 2 * zero_exponent;
-  for (int64_t i = team.thread(); i < count; i += team.threads()) {
-    double m;
-    int64_t e;
-    product(i, m, e);
+  each([&](double m, int64_t e) {
     if (m > 0 && e > top) top = e;
-  }
+  });
   top = reduce(team, top, Largest{});
   sum = 0;
-  for (int64_t i = team.thread(); i < count; i += team.threads()) {
-    double m;
-    int64_t e;
-    product(i, m, e);
+  each([&](double m, int64_t e) {
     if (m > 0) sum += m * power_of_two<double>(e - top);
-  }
+  });
   sum = reduce(team, sum, Sum{});
   return normalized_sum(sum, top);
+}
+
+// Likewise, where `product(i)` gives mantissa and exponent.
+template <class Real, class Product>
+SEQTRAIN_DEVICE int64_t sum_of_products(const Team& team, int64_t count, const Product& product, double& sum) {
+  return total_of(
+      team,
+      [&](const auto& visit) {
+        for (int64_t i = team.thread(); i < count; i += team.threads()) {
+          double m;
+          int64_t e;
+          product(i, m, e);
+          visit(m, e);
+        }
+      },
+      sum);
 }
 
 // log(sum · 2^top), -inf where nothing is there.

@@ -10,9 +10,8 @@
 #if defined(__CUDACC__)
 
 #define SEQTRAIN_DEVICE __device__ __forceinline__
-#define SEQTRAIN_PRAGMA(text) _Pragma(#text)
-#define SEQTRAIN_ROLLED SEQTRAIN_PRAGMA(unroll 1)  // before a loop that isn't worth its code several times
-#define SEQTRAIN_UNROLLED_BY(times) SEQTRAIN_PRAGMA(unroll times)
+#define SEQTRAIN_ROLLED _Pragma("unroll 1")  // before a loop that isn't worth its code several times
+#define SEQTRAIN_UNROLLED _Pragma("unroll")  // before a loop whose arrays belong into registers
 
 namespace seqtrain {
 
@@ -77,11 +76,49 @@ class Team {
   SEQTRAIN_DEVICE T exchange(T value, int mask) const {
     return __shfl_xor_sync(0xffffffffu, value, mask);
   }
+  // The largest of a warp's values, on all its threads.
+  SEQTRAIN_DEVICE int32_t largest_in_warp(int32_t value) const {
+#if __CUDA_ARCH__ >= 800
+    return __reduce_max_sync(0xffffffffu, value);
+#else
+    for (int mask = 16; mask > 0; mask /= 2) {
+      const int32_t other = exchange(value, mask);
+      value = other > value ? other : value;
+    }
+    return value;
+#endif
+  }
   // Dynamic shared memory, from this many bytes on.
   SEQTRAIN_DEVICE char* shared(int64_t offset) const {
     extern __shared__ __align__(16) char seqtrain_shared[];
     return seqtrain_shared + offset;
   }
+
+  // A copy from global to shared memory that may go on while the thread does other things, until it waits for it; other
+  // threads see it behind a barrier after that.  Copies up to here are a group; `wait_for_copies<n>` doesn't wait for
+  // the last n groups.
+#if __CUDA_ARCH__ >= 800
+  template <class T>
+  SEQTRAIN_DEVICE void copy(T* shared, const T* global) const {
+    static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;"
+                 :
+                 : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))), "l"(global), "n"(sizeof(T)));
+  }
+  SEQTRAIN_DEVICE void end_of_copies() const { asm volatile("cp.async.commit_group;" ::: "memory"); }
+  template <int groups>
+  SEQTRAIN_DEVICE void wait_for_copies() const {
+    asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
+  }
+#else
+  template <class T>
+  SEQTRAIN_DEVICE void copy(T* shared, const T* global) const {
+    *shared = *global;
+  }
+  SEQTRAIN_DEVICE void end_of_copies() const {}
+  template <int groups>
+  SEQTRAIN_DEVICE void wait_for_copies() const {}
+#endif
 
   // Blocks of a cluster, up to 8, run at once and reach each other's shared memory; a block of its own is one, too.
 #if __CUDA_ARCH__ >= 900

@@ -11,14 +11,20 @@ namespace {
 
 struct Batch {
   int64_t batch, frames, labels, targets;
+  int threads;
   bool normalize;
   std::vector<float> scores;
   std::vector<int64_t> target, lengths, target_lengths;
 
-  // Several warps of states, zero lengths, empty targets, equal neighbours; scores flat, peaky and partly forbidden.
+  // Several warps, one, two or more pairs of states a thread, zero lengths, empty targets, equal neighbours; scores
+  // flat, peaky and partly forbidden.
   explicit Batch(Random& random)
-      : batch(3), frames(12 + random.below(20)), labels(5), targets(random.below(5) == 0 ? 40 : random.below(8)) {
-    if (targets > 8) frames = 90;
+      : batch(3), frames(12 + random.below(20)), labels(5), targets(random.below(8)), threads(64) {
+    if (random.below(3) == 0) {
+      targets = 40 + 35 * random.below(2);
+      threads = 32 << random.below(2);
+      frames = 2 * targets + 10;
+    }
     normalize = random.below(2) == 0;
     const float scale = random.below(3) == 0 ? 60.0f : 3.0f;
     for (int64_t i = 0; i < batch * frames * labels; i++) scores.push_back(random.number(scale));
@@ -52,7 +58,7 @@ struct Result {
 };
 
 Result run_cuda(Batch& in, Order order, uint32_t seed) {
-  const int64_t rows = in.batch * in.frames, width = 1 + in.targets, states = 2 * in.targets + 1;
+  const int64_t rows = in.batch * in.frames, width = 1 + in.targets;
   std::vector<int64_t> columns(size(in.batch * width), -1), order_of(columns.size());
   for (int64_t b = 0; b < in.batch; b++) {
     columns[size(b * width)] = 0;
@@ -68,10 +74,9 @@ Result run_cuda(Batch& in, Order order, uint32_t seed) {
   out.status.assign(size(in.batch), 0);
   out.occupancies.assign(size(rows * width), 0);
   out.gradient.assign(size(rows * in.labels), 0);
-  std::vector<float> normalizer = scratch<float>(2 * rows), store = scratch<float>(rows * states),
-                     carry = scratch<float>(2 * in.batch * states);
-  std::vector<int32_t> store_exponent = scratch<int32_t>(rows * states),
-                       carry_exponent = scratch<int32_t>(2 * in.batch * states);
+  std::vector<float> normalizer = scratch<float>(2 * rows);
+  std::vector<Cell<float>> store = scratch<Cell<float>>(2 * rows * width),
+                           carry = scratch<Cell<float>>(2 * in.batch * 2 * width);
   const std::vector<double> weight(size(in.batch), 1.5);
 
   out.needed.assign(size(in.batch), status_ok);
@@ -95,21 +100,19 @@ Result run_cuda(Batch& in, Order order, uint32_t seed) {
   sweep.targets = in.target.data();
   sweep.target_lengths = in.target_lengths.data();
   sweep.store = store.data();
-  sweep.store_exponent = store_exponent.data();
   sweep.carry = carry.data();
-  sweep.carry_exponent = carry_exponent.data();
   sweep.with_gradient = 1;
   sweep.occupancies = out.occupancies.data();
 
-  // More threads than most frames have states, and fewer than some.
-  constexpr int threads = 64;
-  const int64_t shared = reduction_bytes + 2 * state_bytes<float>(states);
-  launch("emissions_float32", rows, threads, reduction_bytes, &pass.problem, order, seed);
+  sweep.pairs_of_thread = (width + in.threads - 1) / in.threads;
+  if (sweep.pairs_of_thread > most_pairs_of_thread) sweep.pairs_of_thread = 0;
+  const int64_t shared = reduction_bytes + ctc_state_bytes<float>(in.targets, sweep.pairs_of_thread);
+  launch("emissions_float32", rows, in.threads, reduction_bytes, &pass.problem, order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
-    launch("ctc_sweep_float32", 2 * in.batch, threads, shared, &sweep, order, seed);
-  launch("ctc_occupancies_float32", rows, threads, reduction_bytes, &sweep, order, seed);
-  launch("values", in.batch, threads, reduction_bytes, &pass.problem, order, seed);
-  launch("gradient_float32", rows, threads, reduction_bytes + width * static_cast<int64_t>(sizeof(float)),
+    launch("ctc_sweep_float32", 2 * in.batch, in.threads, shared, &sweep, order, seed);
+  launch("ctc_occupancies_float32", rows, in.threads, reduction_bytes, &sweep, order, seed);
+  launch("values", in.batch, in.threads, reduction_bytes, &pass.problem, order, seed);
+  launch("gradient_float32", rows, in.threads, reduction_bytes + width * static_cast<int64_t>(sizeof(float)),
          &pass.problem, order, seed);
   return out;
 }

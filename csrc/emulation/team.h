@@ -10,7 +10,7 @@
 
 #define SEQTRAIN_DEVICE inline
 #define SEQTRAIN_ROLLED
-#define SEQTRAIN_UNROLLED_BY(times)
+#define SEQTRAIN_UNROLLED
 
 namespace seqtrain {
 
@@ -43,7 +43,18 @@ class Team {
     std::memcpy(&value, &bits, sizeof value);
     return value;
   }
+  int32_t largest_in_warp(int32_t value) const {
+    for (int mask = 16; mask > 0; mask /= 2) value = std::max(value, exchange(value, mask));
+    return value;
+  }
   char* shared(int64_t offset) const;
+  template <class T>
+  void copy(T* shared, const T* global) const {
+    *shared = *global;
+  }
+  void end_of_copies() const {}
+  template <int groups>
+  void wait_for_copies() const {}
   int cluster_blocks() const;
   int rank_in_cluster() const;
   void sync_cluster() const;

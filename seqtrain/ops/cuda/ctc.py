@@ -16,11 +16,13 @@ from seqtrain.ops.ctc import feasible
 from seqtrain.ops.cuda.frames import Frames, captured_frames, checked_frames, frames_again, in_place
 from seqtrain.ops.cuda.rows import Rows
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
-from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
+from seqtrain.ops.cuda.sweep import SLOTS_AHEAD, SWEEP_THREADS, cell_bytes, cells
 
 __all__ = ["backward", "backward_into", "forward"]
 
 _CHECK, _CHECK_THREADS = "ctc_targets", 128
+_MOST_PAIRS = 2
+"""Of a thread, in registers."""
 
 
 class _Targets(NamedTuple):
@@ -76,6 +78,18 @@ def _checked(
     return checked_frames(on, lengths, offsets), status.to(on.device)
 
 
+def _division(on: Runtime, pairs: int, threads: int, real: torch.dtype) -> tuple[int, int]:
+    """Pairs of a blank and a label that each thread keeps in registers, 0 where they stay in memory, and the memory of
+    a block (csrc/cuda/ctc_sweep.h)."""
+    cell = cell_bytes(real)
+    of_thread, labels = -(-pairs // threads), 2 * (pairs + 1) * cell
+    slot = (pairs * (2 * cell + cell // 2 + 4) + 15) // 16 * 16
+    in_registers = labels + SLOTS_AHEAD * slot
+    if of_thread <= _MOST_PAIRS and on.fits(in_registers):
+        return of_thread, in_registers
+    return 0, labels + pairs * cell
+
+
 def forward(
     on: Runtime,
     scores: torch.Tensor,
@@ -106,8 +120,9 @@ def forward(
         pass_over = Rows(on, scores, frames, columns, shared_columns=False, normalize=normalize)
         emissions = pass_over.emissions(scores, status, normalizer if normalize else None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
-        states = 2 * width + 1
-        block_bytes = state_bytes(states, real)
+        pairs = width + 1  # of a blank and a label
+        threads = threads_for(pairs, SWEEP_THREADS)
+        pairs_of_thread, block_bytes = _division(on, pairs, threads, real)
         workspace = on.workspace(2 * batch, block_bytes)
         problem: dict[str, Argument] = {
             "batch": batch,
@@ -119,20 +134,19 @@ def forward(
             "target_lengths": given.lengths.to(device),
             "emission": emissions.mantissa,
             "emission_exponent": emissions.exponent,
-            "store": torch.empty((pass_over.count, states), dtype=real, device=device),
-            "store_exponent": torch.empty((pass_over.count, states), dtype=torch.int32, device=device),
-            "carry": torch.empty((2 * batch, states), dtype=real, device=device),
-            "carry_exponent": torch.empty((2 * batch, states), dtype=torch.int32, device=device),
+            "store": cells(pass_over.count, 2 * pairs, real=real, device=device),
+            "carry": cells(2 * batch, 2 * pairs, real=real, device=device),
             "log_likelihood": likelihood,
             "row_status": emissions.row_status,
             "status": status,
             "with_gradient": with_gradient,
+            "pairs_of_thread": pairs_of_thread,
             "workspace": workspace,
             "occupancies": occupancies if with_gradient else None,
         }
         for phase in (0, 1):
             on.launch(
-                f"ctc_sweep_{pass_over.suffix}", "CtcProblem", 2 * batch, threads_for(states, SWEEP_THREADS),
+                f"ctc_sweep_{pass_over.suffix}", "CtcProblem", 2 * batch, threads,
                 block_bytes if workspace is None else 0, **problem, phase=phase,
             )  # fmt: skip
         if with_gradient:
