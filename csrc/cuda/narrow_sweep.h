@@ -69,7 +69,8 @@ struct NarrowSlot {
   }
 };
 
-constexpr int64_t most_nodes_of_thread = 2;
+constexpr int most_nodes_of_thread = 2;
+constexpr int most_arcs_of_node = 4;
 
 // Memory of a block: what's read ahead, and the nodes of two frames.
 template <class Real>
@@ -97,18 +98,27 @@ class NarrowSweep {
   // False where the automaton isn't narrow.
   SEQTRAIN_DEVICE bool run() {
     const int32_t most = most_arcs();
-    if (most > 4 || arrivals_ == 0) return false;
+    if (most > most_arcs_of_node || arrivals_ == 0) return false;
     several_ = most_arrivals() > 1;
     const int32_t middle = static_cast<int32_t>(middle_of(frames_));
     const bool whole = problem_.with_gradient != 0;
     if (problem_.phase == 0) {
       begin_ = forward_ ? 0 : frames_ - 1;
       count_ = forward_ ? middle : frames_ - middle;
-      run_half<false>(most);
     } else {
       begin_ = forward_ ? middle : middle - 1;
       count_ = forward_ ? (whole ? frames_ - middle : 0) : whole ? middle : 1;
-      if (count_ > 0) run_half<true>(most);
+      if (count_ == 0) return true;
+    }
+    Node node[most_nodes_of_thread];
+    SEQTRAIN_UNROLLED
+    for (int k = 0; k < most_nodes_of_thread; k++) node[k] = node_of(team_.thread() + k * team_.threads());
+    begin(node);
+    if (problem_.phase == 0) {
+      go_on<false>(node, most);
+      save(node);
+    } else {
+      go_on<true>(node, most);
     }
     return true;
   }
@@ -119,9 +129,8 @@ class NarrowSweep {
     int32_t exponent;
     int32_t source;
   };
-  template <int most>
   struct Node {
-    Arc arcs[most];
+    Arc arcs[most_arcs_of_node];
     int32_t own, column;
     bool exists;   // else it's the last one once more, and goes nowhere
     bool arrives;  // has an emission, and a place in the store
@@ -142,11 +151,8 @@ class NarrowSweep {
 
   template <class Visit>
   SEQTRAIN_DEVICE void for_each_arc(int32_t m, const Visit& visit) const {
-    if (forward_) {
-      graph_.for_each_arc(graph_.table.incoming, m, visit);
-    } else {
-      graph_.for_each_arc(graph_.table.outgoing, graph_.slot_of(m), visit);
-    }
+    const SliceTable& slices = forward_ ? graph_.table.incoming : graph_.table.outgoing;
+    graph_.for_each_arc(slices, forward_ ? m : graph_.slot_of(m), visit);
   }
   SEQTRAIN_DEVICE int32_t most_arcs() const {
     int32_t most = 0;
@@ -175,20 +181,19 @@ class NarrowSweep {
     return of[1] - of[0] == 1 ? of[0] : n;
   }
 
-  template <int most>
-  SEQTRAIN_DEVICE Node<most> node_of(int32_t number) const {
-    Node<most> node;
+  SEQTRAIN_DEVICE Node node_of(int32_t number) const {
+    Node node;
     node.exists = number < nodes_;
     node.own = node.exists ? number : nodes_ - 1;
     node.arrives = node.own < arrivals_;
     node.column = node.arrives ? static_cast<int32_t>(graph_.column(node.own)) : 0;
     SEQTRAIN_UNROLLED
-    for (int a = 0; a < most; a++) node.arcs[a] = {Real{0}, no_exponent, node.own};
+    for (int a = 0; a < most_arcs_of_node; a++) node.arcs[a] = {Real{0}, no_exponent, node.own};
     int32_t count = 0;
     if (node.arrives)
       for_each_arc(node.own, [&](int64_t from, Real mantissa, int32_t exponent) {
         SEQTRAIN_UNROLLED
-        for (int a = 0; a < most; a++)
+        for (int a = 0; a < most_arcs_of_node; a++)
           if (a == count) node.arcs[a] = {mantissa, exponent, source_of(from)};
         count++;
       });
@@ -196,7 +201,7 @@ class NarrowSweep {
   }
 
   template <int most>
-  SEQTRAIN_DEVICE static Cell<Real> sum_over_arcs(const Node<most>& node, const Cell<Real>* kept) {
+  SEQTRAIN_DEVICE static Cell<Real> sum_over_arcs(const Node& node, const Cell<Real>* kept) {
     Real mantissa[most];
     int32_t exponent[most], top = 0;
     SEQTRAIN_UNROLLED
@@ -227,17 +232,29 @@ class NarrowSweep {
     return {static_cast<const Real*>(problem_.emission) + row * columns_, problem_.emission_exponent + row * columns_,
             static_cast<Real*>(problem_.store) + row * row_nodes_, problem_.store_exponent + row * row_nodes_};
   }
+  SEQTRAIN_DEVICE int32_t slot_bytes() const {
+    return static_cast<int32_t>(NarrowSlot<Real>::bytes(columns_, row_nodes_));
+  }
   SEQTRAIN_DEVICE int64_t carry_place(int32_t node) const { return team_.block() * row_nodes_ + node; }
 
-  template <bool combine, int most>
-  SEQTRAIN_DEVICE Cell<Real> start(const Node<most>& node) const {
-    if constexpr (combine) {
+  SEQTRAIN_DEVICE Cell<Real> start(const Node& node) const {
+    if (problem_.phase == 1) {
       const int64_t place = carry_place(node.own);
       return {static_cast<const Real*>(problem_.carry)[place], problem_.carry_exponent[place]};
     }
     const int64_t at = graph_.table.start_node;
     const bool here = forward_ && at >= 0 && source_of(at) == node.own;
     return here ? Cell<Real>{Real{1}, 0} : zero_cell<Real>();
+  }
+  SEQTRAIN_DEVICE void save(const Node* node) const {
+    SEQTRAIN_UNROLLED
+    for (int k = 0; k < most_nodes_of_thread; k++) {
+      if (!node[k].exists) continue;
+      const Cell<Real> kept = before_[node[k].own];
+      const int64_t place = carry_place(node[k].own);
+      static_cast<Real*>(problem_.carry)[place] = kept.mantissa;
+      problem_.carry_exponent[place] = kept.exponent;
+    }
   }
 
   // The exponent that products are relative to, the same in all frames; leaves the utterance's likelihood.
@@ -251,7 +268,7 @@ class NarrowSweep {
   }
 
   // The states with several arrivals, whose own threads leave zeros there.
-  SEQTRAIN_DEVICE void put_aggregates(Cell<Real>* now) const {
+  SEQTRAIN_DEVICE void put_aggregates() const {
     end_of_frame(team_);
     SEQTRAIN_ROLLED
     for (int32_t q = team_.thread(); q < aggregates_; q += team_.threads()) {
@@ -261,86 +278,90 @@ class NarrowSweep {
       ExponentOf<Real> top = zero_exponent;
       SEQTRAIN_ROLLED
       for (int32_t m = begin; m < end; m++)
-        add_scaled<Real>(sum, top, now[m].mantissa, static_cast<ExponentOf<Real>>(now[m].exponent));
+        add_scaled<Real>(sum, top, now_[m].mantissa, static_cast<ExponentOf<Real>>(now_[m].exponent));
       normalize(sum, top);
-      now[arrivals_ + q] = {sum, static_cast<int32_t>(top)};
+      now_[arrivals_ + q] = {sum, static_cast<int32_t>(top)};
     }
   }
 
   template <bool combine>
-  SEQTRAIN_DEVICE void run_half(int32_t most) {
-    if (problem_.nodes_of_thread == 1) {
-      most <= 2 ? run_with<combine, 1, 2>() : run_with<combine, 1, 4>();
+  SEQTRAIN_DEVICE void put(const Node& node, const Cell<Real>& sum, const Cell<Real>& emission,
+                           const Cell<Real>& other) const {
+    const Cell<Real> kept = product(sum, emission), found = forward_ ? kept : sum;
+    if (!node.exists) return;
+    now_[node.own] = kept;
+    if (!node.arrives) return;
+    if constexpr (combine) {
+      row_.mantissa[node.own] = product_below(found, other, top_);
     } else {
-      most <= 2 ? run_with<combine, most_nodes_of_thread, 2>() : run_with<combine, most_nodes_of_thread, 4>();
+      row_.mantissa[node.own] = found.mantissa;
+      row_.exponent[node.own] = found.exponent;
+    }
+  }
+  SEQTRAIN_DEVICE int32_t step(int32_t width) const { return forward_ ? width : -width; }
+  SEQTRAIN_DEVICE void next_frame() {
+    if (several_) put_aggregates();
+    Cell<Real>* const swap = before_;
+    before_ = now_;
+    now_ = swap;
+    row_.advance(step(columns_), step(row_nodes_));
+  }
+
+  // The first frame, which reads what it needs itself.
+  SEQTRAIN_DEVICE void begin(const Node* node) {
+    before_ = reinterpret_cast<Cell<Real>*>(team_.shared(reduction_bytes) + slots_ahead * slot_bytes());
+    now_ = before_ + row_nodes_;
+    row_ = first_row_of_half();
+    SEQTRAIN_UNROLLED
+    for (int k = 0; k < most_nodes_of_thread; k++)
+      if (node[k].exists) before_[node[k].own] = start(node[k]);
+    team_.sync();
+    if (count_ == 0) return;
+    const bool combine = problem_.phase == 1, last_of_all = !forward_ && begin_ == frames_ - 1;
+    Cell<Real> sum[most_nodes_of_thread], emission[most_nodes_of_thread], other[most_nodes_of_thread];
+    SEQTRAIN_UNROLLED
+    for (int k = 0; k < most_nodes_of_thread; k++) {
+      const Node& at = node[k];
+      sum[k] = last_of_all ? final_weight(at.own) : sum_over_arcs<most_arcs_of_node>(at, before_);
+      emission[k] = {row_.emission[at.column], row_.emission_exponent[at.column]};
+      other[k] = zero_cell<Real>();
+      if (combine && at.arrives) other[k] = {row_.mantissa[at.own], row_.exponent[at.own]};
+    }
+    if (combine)
+      top_ = top_of([&](const auto& visit) {
+        SEQTRAIN_UNROLLED
+        for (int k = 0; k < most_nodes_of_thread; k++) {
+          if (!node[k].exists || !node[k].arrives) continue;
+          const Cell<Real> found = forward_ ? product(sum[k], emission[k]) : sum[k];
+          visit(static_cast<double>(found.mantissa) * static_cast<double>(other[k].mantissa),
+                found.exponent + other[k].exponent);
+        }
+      });
+    SEQTRAIN_UNROLLED
+    for (int k = 0; k < most_nodes_of_thread; k++) {
+      if (combine) {
+        put<true>(node[k], sum[k], emission[k], other[k]);
+      } else {
+        put<false>(node[k], sum[k], emission[k], other[k]);
+      }
+    }
+    next_frame();
+  }
+
+  template <bool combine>
+  SEQTRAIN_DEVICE void go_on(const Node* node, int32_t most) {
+    if (problem_.nodes_of_thread == 1) {
+      most <= 2 ? go_on_with<combine, 1, 2>(node) : go_on_with<combine, 1, 4>(node);
+    } else {
+      most <= 2 ? go_on_with<combine, 2, 2>(node) : go_on_with<combine, 2, 4>(node);
     }
   }
 
+  // The other frames.
   template <bool combine, int per, int most>
-  SEQTRAIN_DEVICE void run_with() {
-    const int32_t columns = forward_ ? columns_ : -columns_, row_nodes = forward_ ? row_nodes_ : -row_nodes_;
-    char* const memory = team_.shared(reduction_bytes);
-    const auto bytes = static_cast<int32_t>(NarrowSlot<Real>::bytes(columns_, row_nodes_));
-    Cell<Real>* before = reinterpret_cast<Cell<Real>*>(memory + slots_ahead * bytes);
-    Cell<Real>* now = before + row_nodes_;
-    Node<most> node[per];
-    SEQTRAIN_UNROLLED
-    for (int k = 0; k < per; k++) {
-      node[k] = node_of<most>(team_.thread() + k * team_.threads());
-      if (node[k].exists) before[node[k].own] = start<combine>(node[k]);
-    }
-    team_.sync();
-
-    Row row = first_row_of_half();
-    int32_t top = 0;
-    const auto put = [&](const Node<most>& of, const Cell<Real>& sum, const Cell<Real>& emission,
-                         const Cell<Real>& other) {
-      const Cell<Real> kept = product(sum, emission), found = forward_ ? kept : sum;
-      if (!of.exists) return;
-      now[of.own] = kept;
-      if (!of.arrives) return;
-      if constexpr (combine) {
-        row.mantissa[of.own] = product_below(found, other, top);
-      } else {
-        row.mantissa[of.own] = found.mantissa;
-        row.exponent[of.own] = found.exponent;
-      }
-    };
-    const auto next_frame = [&] {
-      if (several_) put_aggregates(now);
-      Cell<Real>* const swap = before;
-      before = now;
-      now = swap;
-      row.advance(columns, row_nodes);
-    };
-
-    // The first frame reads what it needs itself.
-    if (count_ > 0) {
-      const bool last_of_all = !forward_ && begin_ == frames_ - 1;
-      Cell<Real> sum[per], emission[per], other[per]{};
-      SEQTRAIN_UNROLLED
-      for (int k = 0; k < per; k++) {
-        sum[k] = last_of_all ? final_weight(node[k].own) : sum_over_arcs(node[k], before);
-        emission[k] = {row.emission[node[k].column], row.emission_exponent[node[k].column]};
-        if constexpr (combine) other[k] = {row.mantissa[node[k].own], row.exponent[node[k].own]};
-      }
-      if constexpr (combine)
-        top = top_of([&](const auto& visit) {
-          SEQTRAIN_UNROLLED
-          for (int k = 0; k < per; k++) {
-            if (!node[k].exists || !node[k].arrives) continue;
-            const Cell<Real> found = forward_ ? product(sum[k], emission[k]) : sum[k];
-            visit(static_cast<double>(found.mantissa) * static_cast<double>(other[k].mantissa),
-                  found.exponent + other[k].exponent);
-          }
-        });
-      SEQTRAIN_UNROLLED
-      for (int k = 0; k < per; k++) put(node[k], sum[k], emission[k], other[k]);
-      next_frame();
-    }
-
-    Row next = row;
-    const ReadAhead ahead{team_, memory, bytes, count_ - 1};
+  SEQTRAIN_DEVICE void go_on_with(const Node* node) {
+    Row next = row_;
+    const ReadAhead ahead{team_, team_.shared(reduction_bytes), slot_bytes(), count_ - 1};
     const auto used_columns = static_cast<int32_t>(graph_.table.columns);
     const auto copy = [&](char* memory_of_slot) {
       const NarrowSlot<Real> slot(memory_of_slot, columns_, row_nodes_);
@@ -349,34 +370,24 @@ class NarrowSweep {
         copy_row<per>(team_, slot.mantissa, next.mantissa, arrivals_);
         copy_row<per>(team_, slot.exponent, next.exponent, arrivals_);
       }
-      next.advance(columns, row_nodes);
+      next.advance(step(columns_), step(row_nodes_));
     };
     ahead.begin(copy);
-    const auto pass = [&](char* memory_of_slot, const auto& go_on) {
+    const auto pass = [&](char* memory_of_slot, const auto& read_on) {
       const NarrowSlot<Real> slot(memory_of_slot, columns_, row_nodes_);
       Cell<Real> sum[per], emission[per], other[per]{};
       SEQTRAIN_UNROLLED
       for (int k = 0; k < per; k++) {
-        sum[k] = sum_over_arcs(node[k], before);
+        sum[k] = sum_over_arcs<most>(node[k], before_);
         emission[k] = slot.emissions[node[k].column];
         if constexpr (combine) other[k] = {slot.mantissa[node[k].own], slot.exponent[node[k].own]};
       }
-      go_on();
+      read_on();
       SEQTRAIN_UNROLLED
-      for (int k = 0; k < per; k++) put(node[k], sum[k], emission[k], other[k]);
+      for (int k = 0; k < per; k++) put<combine>(node[k], sum[k], emission[k], other[k]);
       next_frame();
     };
     ahead.for_each(copy, pass, [&] { end_of_frame(team_); });
-    if constexpr (!combine) {
-      SEQTRAIN_UNROLLED
-      for (int k = 0; k < per; k++) {
-        if (!node[k].exists) continue;
-        const Cell<Real> kept = before[node[k].own];
-        const int64_t place = carry_place(node[k].own);
-        static_cast<Real*>(problem_.carry)[place] = kept.mantissa;
-        problem_.carry_exponent[place] = kept.exponent;
-      }
-    }
   }
 
   const Team& team_;
@@ -387,6 +398,9 @@ class NarrowSweep {
   int32_t frames_, arrivals_, aggregates_, nodes_, columns_, row_nodes_;
   int32_t begin_ = 0, count_ = 0;
   bool several_ = false;  // arrivals of a state
+  int32_t top_ = 0;
+  Row row_{};
+  Cell<Real>*now_ = nullptr, *before_ = nullptr;
 };
 
 // False where it's not for automata like this one, or occupancies of arcs are asked for.
