@@ -1,8 +1,5 @@
 // A number of the recursions (csrc/recursion/number.h) as the sweeps over frames hold it: mantissa and exponent in one
 // word of memory, which is read and written at once.
-//
-// Mantissas of cells that are kept are in [1, 2), or 0.  Scaling such a one down is an addition to its exponent's bits:
-// fewer operations than a multiplication by a power of two, with the same result.
 #pragma once
 
 #include "arithmetic.h"
@@ -23,35 +20,24 @@ SEQTRAIN_DEVICE Cell<Real> zero_cell() {
   return {Real{0}, zero_exponent};
 }
 
-// mantissa · 2^shift for a kept cell's mantissa and shift <= 0; 0 where 2^shift would be subnormal.  Zero has a shift
-// of 0 or one far below.
-template <class Real>
-SEQTRAIN_DEVICE Real shifted(Real mantissa, int32_t shift) {
-  using Bits = ExponentOf<Real>;
-  constexpr int32_t bias = static_cast<int32_t>(Format<Real>::bias);
-  return shift > -bias
-             ? from_bits<Real>(to_bits(mantissa) + static_cast<Bits>(shift) * (Bits{1} << Format<Real>::mantissa_bits))
-             : Real{0};
-}
-
 SEQTRAIN_DEVICE int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 
-// Sums of kept cells; their mantissas are not normalized.
+// Sums, whose mantissas are not normalized.
 template <class Real>
 SEQTRAIN_DEVICE Cell<Real> sum(const Cell<Real>& a, const Cell<Real>& b) {
   const int32_t top = larger(a.exponent, b.exponent);
-  return {shifted(a.mantissa, a.exponent - top) + shifted(b.mantissa, b.exponent - top), top};
+  return {scaled<Real>(a.mantissa, a.exponent, top) + scaled<Real>(b.mantissa, b.exponent, top), top};
 }
 
 template <class Real>
 SEQTRAIN_DEVICE Cell<Real> sum(const Cell<Real>& a, const Cell<Real>& b, const Cell<Real>& c) {
   const int32_t top = larger(larger(a.exponent, b.exponent), c.exponent);
-  return {shifted(a.mantissa, a.exponent - top) + shifted(b.mantissa, b.exponent - top) +
-              shifted(c.mantissa, c.exponent - top),
+  return {scaled<Real>(a.mantissa, a.exponent, top) + scaled<Real>(b.mantissa, b.exponent, top) +
+              scaled<Real>(c.mantissa, c.exponent, top),
           top};
 }
 
-// A product that may be kept.
+// A product, normalized.
 template <class Real>
 SEQTRAIN_DEVICE Cell<Real> product(const Cell<Real>& a, const Cell<Real>& b) {
   Real mantissa = a.mantissa * b.mantissa;

@@ -80,19 +80,14 @@ struct CtcPlace {
 // What's read ahead of a frame, in a slot of shared memory: the other direction's row of the store, and emissions.
 template <class Real>
 struct CtcSlot {
-  Cell<Real>* store;
-  Real* mantissa;
-  int32_t* exponent;
+  Cell<Real>*store, *emissions;
 
   SEQTRAIN_DEVICE CtcSlot(char* slot, int32_t columns)
-      : store(reinterpret_cast<Cell<Real>*>(slot)),
-        mantissa(reinterpret_cast<Real*>(store + 2 * columns)),
-        exponent(reinterpret_cast<int32_t*>(mantissa + columns)) {}
+      : store(reinterpret_cast<Cell<Real>*>(slot)), emissions(store + 2 * columns) {}
   SEQTRAIN_DEVICE static int64_t bytes(int64_t columns) {
-    const auto cell = static_cast<int64_t>(sizeof(Cell<Real>)), real = static_cast<int64_t>(sizeof(Real));
-    return (columns * (2 * cell + real + 4) + 15) / 16 * 16;
+    return (3 * columns * static_cast<int64_t>(sizeof(Cell<Real>)) + 15) / 16 * 16;
   }
-  SEQTRAIN_DEVICE Cell<Real> emission(int32_t column) const { return {mantissa[column], exponent[column]}; }
+  SEQTRAIN_DEVICE Cell<Real> emission(int32_t column) const { return emissions[column]; }
 };
 
 constexpr int64_t most_pairs_of_thread = 2;  // that stay in registers
@@ -266,8 +261,7 @@ class CtcSweep {
       };
       constexpr int words_of_pair = 2 * sizeof(Cell<Real>) / sizeof(Words);
       const CtcSlot<Real> slot(memory_of_slot, columns_);
-      copy_row<per>(team_, slot.mantissa, next.mantissa, columns_);
-      copy_row<per>(team_, slot.exponent, next.exponent, columns_);
+      copy_emissions<per>(team_, slot.emissions, next.mantissa, next.exponent, columns_);
       if constexpr (combine)
         copy_row<per * words_of_pair>(team_, reinterpret_cast<Words*>(slot.store),
                                       reinterpret_cast<const Words*>(next.store), words_of_pair * columns_);

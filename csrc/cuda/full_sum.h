@@ -1,43 +1,15 @@
 // The full sum over the paths of an automaton for each utterance (equations: seqtrain/reference.py, `full_sum`;
 // division of the work: sweep.h).
 //
+// Here is what works for all automata; those whose states have few arcs go through narrow_sweep.h.
+//
 // The store has a row of nodes a frame: the forward half leaves alphas there, the backward half the beta of each
 // arrival's slot; the other direction then puts the arrivals' products in their place.
 #pragma once
 
-#include "graph.h"
-#include "rows.h"
+#include "narrow_sweep.h"
 
 namespace seqtrain {
-
-struct FullSumProblem {
-  int64_t batch;
-  int64_t max_frames;
-  int64_t shared_graph;
-  const void* graphs;
-  const void* reals;
-  const int32_t* integers;
-  const int64_t* offsets;
-  const int64_t* lengths;
-  int64_t columns;
-  const void* emission;
-  const int32_t* emission_exponent;
-  int64_t nodes;
-  void* store;
-  int32_t* store_exponent;
-  void* carry;
-  int32_t* carry_exponent;
-  double* log_likelihood;
-  int32_t* row_status;
-  const int64_t* status;
-  int64_t phase;
-  int64_t with_gradient;
-  char* workspace;
-  void* occupancies;
-  double* arc_occupancies;
-  int64_t arc_places;
-  double* final_occupancies;
-};
 
 // What one block works on.
 template <class Real>
@@ -113,12 +85,6 @@ struct FullSumSweep {
   SEQTRAIN_DEVICE void put_final_weight(States<Real> beta, int64_t s) const {
     beta.mantissa[s] = graph.reals[graph.table.slot_mantissa + s];
     beta.exponent[s] = graph.integers[graph.table.slot_exponent + s];
-  }
-
-  // Log-likelihood of the utterance from what its frames' products sum up to.
-  SEQTRAIN_DEVICE double likelihood(double sum, int64_t top) const {
-    return log_of(sum, top) + static_cast<double>(frames) * graph.table.largest_weight +
-           graph.table.largest_final_weight;
   }
 
   // Adds to each arc its part of the products; `mass` gives mantissa and exponent of what stands beside the weight.
@@ -293,7 +259,7 @@ struct FullSumSweep {
       }
       if (t == begin) {
         const double sum = sum_of_frame(beta, row, at, top);
-        if (team.thread() == 0) problem.log_likelihood[utterance] = likelihood(sum, top);
+        if (team.thread() == 0) problem.log_likelihood[utterance] = likelihood_of(graph.table, frames, sum, top);
       }
       if (arcs) inverse = inverse_of_frame(t, beta, row, at, top);
       if (problem.with_gradient != 0) put_products(beta, row, at, top);
@@ -312,6 +278,7 @@ SEQTRAIN_DEVICE void full_sum_sweep(const Team& team, const FullSumProblem& prob
   const int64_t b = team.block() / 2;
   const bool forward = team.block() % 2 == 0;
   if (problem.status[b] != 0) return;
+  if (sweep_narrow_graph<Real>(team, problem, b, forward)) return;
   const FullSumSweep<Real> sweep(team, problem, b);
   if (sweep.frames == 0 && team.thread() == 0) problem.log_likelihood[b] = sweep.graph.table.empty;
   if (forward) {

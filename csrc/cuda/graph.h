@@ -32,23 +32,32 @@ struct Graph {
     return s < table.single ? s : table.arrivals + s - table.single;
   }
 
-  // Σ over the arcs of weight · input, in the order of the rows.
-  SEQTRAIN_DEVICE void weighted_sum(const SliceTable& slices, int64_t output, States<Real> input, Real& sum,
-                                    ExponentOf<Real>& top) const {
+  // Calls visit(input, mantissa, exponent) for the arcs of an output, in the order of the rows.
+  template <class Visit>
+  SEQTRAIN_DEVICE void for_each_arc(const SliceTable& slices, int64_t output, const Visit& visit) const {
     const int64_t slice = output / slice_lanes, lane = output % slice_lanes;
     const int32_t* begin = integers + slices.begin;
-    sum = 0;
-    top = zero_exponent;
     const int64_t end = begin[slice + 1];
+    SEQTRAIN_ROLLED
     for (int64_t row = begin[slice]; row < end; row++) {
       const int64_t place = row * slice_lanes + lane;
       const Real weight = reals[slices.mantissa + place];
       if (!(weight > 0)) continue;  // the lane has no arc in this row
       const int32_t base = integers[slices.base + row];
       const int64_t from = base != without_base ? base + lane : integers[slices.input + place];
-      const auto e = static_cast<ExponentOf<Real>>(input.exponent[from] + integers[slices.exponent + place]);
-      add_scaled<Real>(sum, top, input.mantissa[from] * weight, e);
+      visit(from, weight, integers[slices.exponent + place]);
     }
+  }
+
+  // Σ over the arcs of weight · input.
+  SEQTRAIN_DEVICE void weighted_sum(const SliceTable& slices, int64_t output, States<Real> input, Real& sum,
+                                    ExponentOf<Real>& top) const {
+    sum = 0;
+    top = zero_exponent;
+    for_each_arc(slices, output, [&](int64_t from, Real weight, int32_t exponent) {
+      add_scaled<Real>(sum, top, input.mantissa[from] * weight,
+                       static_cast<ExponentOf<Real>>(input.exponent[from] + exponent));
+    });
   }
 
   // The sum of the arrivals of a state that has several.

@@ -3,7 +3,7 @@
 // those that it has begun since, too.)
 #pragma once
 
-#include "team.h"
+#include "cell.h"
 
 namespace seqtrain {
 
@@ -16,6 +16,19 @@ SEQTRAIN_DEVICE void copy_row(const Team& team, T* shared, const T* global, int3
   for (int k = 0; k < most; k++) {
     const int32_t i = team.thread() + k * team.threads();
     if (i < count) team.copy(shared + i, global + i);
+  }
+}
+
+// Emissions, which become cells.
+template <int most, class Real>
+SEQTRAIN_DEVICE void copy_emissions(const Team& team, Cell<Real>* shared, const Real* mantissa, const int32_t* exponent,
+                                    int32_t count) {
+  SEQTRAIN_UNROLLED
+  for (int k = 0; k < most; k++) {
+    const int32_t i = team.thread() + k * team.threads();
+    if (i >= count) continue;
+    team.copy(&shared[i].mantissa, mantissa + i);
+    team.copy(&shared[i].exponent, exponent + i);
   }
 }
 

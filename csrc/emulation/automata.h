@@ -20,14 +20,15 @@ struct RandomAutomata {
     const double infinity = std::numeric_limits<double>::infinity();
     const int64_t count = random.below(2) == 0 ? 3 + random.below(9) : 70 + random.below(40);
     const bool chain = random.below(2) == 0;  // one label a state, as in a topology
-    const int64_t number = 3 * count;
+    const int64_t fan = chain ? 2 + random.below(2) : 3, number = fan * count;
     for (int64_t a = 0; a < number; a++) {
-      const int64_t from = chain ? a / 3 : random.below(count);
-      const int64_t to = chain ? std::min(from + a % 3, count - 1) : random.below(count);
+      const int64_t from = chain ? a / fan : random.below(count);
+      const int64_t to = chain ? std::min(from + a % fan, count - 1) : random.below(count);
       arcs.push_back(static_cast<int32_t>(from));
       arcs.push_back(static_cast<int32_t>(to));
       arcs.push_back(static_cast<int32_t>(chain ? to % labels : random.below(labels)));
-      weights.push_back(random.below(20) == 0 ? -infinity : static_cast<double>(random.number(2.0f)));
+      const bool beyond = chain && from + a % fan >= count;
+      weights.push_back(beyond || random.below(20) == 0 ? -infinity : static_cast<double>(random.number(2.0f)));
     }
     for (int64_t s = 0; s < count; s++)
       if (chain ? s % 4 == 3 || s == count - 1 : random.below(3) == 0) {

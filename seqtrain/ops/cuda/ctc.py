@@ -83,7 +83,7 @@ def _division(on: Runtime, pairs: int, threads: int, real: torch.dtype) -> tuple
     a block (csrc/cuda/ctc_sweep.h)."""
     cell = cell_bytes(real)
     of_thread, labels = -(-pairs // threads), 2 * (pairs + 1) * cell
-    slot = (pairs * (2 * cell + cell // 2 + 4) + 15) // 16 * 16
+    slot = (3 * pairs * cell + 15) // 16 * 16
     in_registers = labels + SLOTS_AHEAD * slot
     if of_thread <= _MOST_PAIRS and on.fits(in_registers):
         return of_thread, in_registers

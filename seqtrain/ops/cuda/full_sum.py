@@ -18,9 +18,12 @@ from seqtrain.ops.cuda.frames import checked_frames, frames_again
 from seqtrain.ops.cuda.layout import lay_out
 from seqtrain.ops.cuda.rows import Rows
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
-from seqtrain.ops.cuda.sweep import SWEEP_THREADS, state_bytes
+from seqtrain.ops.cuda.sweep import SLOTS_AHEAD, SWEEP_THREADS, cell_bytes, state_bytes
 from seqtrain.ops.full_sum import feasible
 from seqtrain.ops.occupancies import weights_backward as weighted_sum
+
+_MOST_NODES = 2
+"""Of a thread."""
 
 __all__ = [
     "forward",
@@ -31,6 +34,15 @@ __all__ = [
     "tangents",
     "weights_backward",
 ]
+
+
+def _division(on: Runtime, columns: int, nodes: int, threads: int, real: torch.dtype) -> tuple[int, int]:
+    """Nodes that each thread keeps where automata are narrow, 0 where they aren't taken for that, and the memory of a
+    block (csrc/cuda/narrow_sweep.h)."""
+    cell, of_thread, least = cell_bytes(real), -(-nodes // threads), state_bytes(nodes, real)
+    slot = (columns * cell + nodes * (cell // 2 + 4) + 15) // 16 * 16
+    bytes_ = max(SLOTS_AHEAD * slot + 2 * nodes * cell, least)
+    return (of_thread, bytes_) if 0 < of_thread <= _MOST_NODES and on.fits(bytes_) else (0, least)
 
 
 def forward(
@@ -82,7 +94,8 @@ def forward(
         pass_over = Rows(on, scores, frames, layout.columns, shared_columns=shared, normalize=False)
         emissions = pass_over.emissions(scores, status, None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
-        block_bytes = state_bytes(layout.nodes, real)
+        threads = threads_for(layout.nodes, SWEEP_THREADS)
+        nodes_of_thread, block_bytes = _division(on, width, layout.nodes, threads, real)
         workspace = on.workspace(2 * batch, block_bytes)
         problem: dict[str, Argument] = {
             **layout.fields,
@@ -102,6 +115,7 @@ def forward(
             "row_status": emissions.row_status,
             "status": status,
             "with_gradient": with_scores_gradient or with_weights_gradient,
+            "nodes_of_thread": nodes_of_thread,
             "workspace": workspace,
             "occupancies": occupancies if with_scores_gradient else None,
             "arc_occupancies": halves if with_weights_gradient else None,
@@ -111,7 +125,7 @@ def forward(
         for phase in (0, 1):
             on.launch(
                 f"full_sum_sweep_{pass_over.suffix}", "FullSumProblem", 2 * batch,
-                threads_for(layout.nodes, SWEEP_THREADS), block_bytes if workspace is None else 0,
+                threads, block_bytes if workspace is None else 0,
                 **problem, phase=phase,
             )  # fmt: skip
         if with_scores_gradient:
