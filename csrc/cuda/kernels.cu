@@ -7,9 +7,9 @@
 #include "lattice.h"
 #include "rows.h"
 
-SEQTRAIN_KERNEL(emissions_float32, RowsProblem, emissions<float>)
+SEQTRAIN_STREAMING_KERNEL(emissions_float32, RowsProblem, emissions<float>)
 SEQTRAIN_KERNEL(emissions_float64, RowsProblem, emissions<double>)
-SEQTRAIN_KERNEL(gradient_float32, RowsProblem, gradient<float>)
+SEQTRAIN_STREAMING_KERNEL(gradient_float32, RowsProblem, gradient<float>)
 SEQTRAIN_KERNEL(gradient_float64, RowsProblem, gradient<double>)
 SEQTRAIN_KERNEL(values, RowsProblem, values)
 SEQTRAIN_KERNEL(ctc_targets, CtcTargetsProblem, ctc_targets)
