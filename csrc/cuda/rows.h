@@ -30,7 +30,7 @@ struct RowsProblem {
   int64_t width;
   int64_t shared_columns;
   const int64_t* column_labels;
-  const int64_t* order;
+  const int32_t* following;  // of a column the next one with its label, or `width`; ~ that where it isn't the first
   const int64_t* lengths;
   int64_t normalize;
   int64_t warp_a_row;
@@ -357,8 +357,8 @@ SEQTRAIN_DEVICE void write_zeros(const Crew& crew, const Pieces<Real, Storage, w
   for (int piece = crew.thread; piece < out.count(); piece += crew.threads) out.store(piece, zeros);
 }
 
-// The values at the columns are made first: in place, the scores there are overwritten.  `order` sorts the columns so
-// that those with one label are neighbours; null where labels are distinct.
+// The values at the columns are made first: in place, the scores there are overwritten.  No `following` where labels
+// are distinct.
 template <class Real>
 SEQTRAIN_DEVICE void gradient_row(const Crew& crew, const RowsProblem& problem, const Place& place) {
   const int64_t b = place.utterance;
@@ -380,24 +380,20 @@ SEQTRAIN_DEVICE void gradient_row(const Crew& crew, const RowsProblem& problem, 
 
   const int width = used ? static_cast<int>(problem.width) : 0;
   const int64_t* column = columns_of(problem, b);
-  const int64_t* order = problem.order != nullptr ? problem.order + b * problem.width : nullptr;
+  const int32_t* following = problem.following != nullptr ? problem.following + b * problem.width : nullptr;
   const Real* occupancy = static_cast<const Real*>(problem.occupancies) + place.row * problem.width;
   const Real to_occupancy = static_cast<Real>(problem.occupancy_sign) * weight;
   Real* made = problem.workspace != nullptr
                    ? reinterpret_cast<Real*>(problem.workspace) + crew.index * problem.width
                    : reinterpret_cast<Real*>(crew.team.shared(reduction_bytes)) + crew.rank() * problem.width;
-  const auto at = [&](int i) { return order != nullptr ? order[i] : i; };
-  const auto leads = [&](int i) {
-    const int64_t label = column[at(i)];
-    return label >= 0 && (i == 0 || column[at(i - 1)] != label);
-  };
   const auto make_columns = [&] {
-    for (int i = crew.thread; i < width; i += crew.threads) {
-      if (!leads(i)) continue;
-      const int64_t label = column[at(i)];
-      Real sum = occupancy[at(i)];
-      for (int j = i + 1; j < width && column[at(j)] == label; j++) sum += occupancy[at(j)];
-      made[i] = fused(to_occupancy, sum, normalize ? softmax(row[label]) : Real{0});
+    for (int k = crew.thread; k < width; k += crew.threads) {
+      const int64_t label = column[k];
+      int next = following != nullptr ? following[k] : width;
+      if (label < 0 || next < 0) continue;
+      Real sum = occupancy[k];
+      for (; next < width; next = ~following[next]) sum += occupancy[next];
+      made[k] = fused(to_occupancy, sum, normalize ? softmax(row[label]) : Real{0});
     }
     if (normalize && row.data == out.data) crew.sync();
   };
@@ -418,8 +414,10 @@ SEQTRAIN_DEVICE void gradient_row(const Crew& crew, const RowsProblem& problem, 
     }
   });
   if (used) crew.sync();
-  for (int i = crew.thread; i < width; i += crew.threads)
-    if (leads(i)) out.put(column[at(i)], made[i]);
+  for (int k = crew.thread; k < width; k += crew.threads) {
+    const int64_t label = column[k];
+    if (label >= 0 && (following == nullptr || following[k] >= 0)) out.put(label, made[k]);
+  }
 }
 
 template <class Real>

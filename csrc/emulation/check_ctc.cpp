@@ -4,6 +4,7 @@
 
 #include "../cpu/kernels.h"
 #include "../cuda/ctc.h"
+#include "../cuda/ctc_columns.h"
 #include "row_pass.h"
 
 namespace seqtrain {
@@ -55,16 +56,17 @@ struct Result {
 
 Result run_cuda(Batch& in, Order order, uint32_t seed) {
   const int64_t rows = in.batch * in.frames, width = 1 + in.targets, states = 2 * in.targets + 1;
-  std::vector<int64_t> columns(size(in.batch * width), -1), order_of(columns.size());
-  for (int64_t b = 0; b < in.batch; b++) {
-    columns[size(b * width)] = 0;
-    for (int64_t u = 0; u < in.target_lengths[size(b)]; u++)
-      columns[size(b * width + 1 + u)] = in.target[size(b * in.targets + u)];
-    int64_t* first = order_of.data() + b * width;
-    for (int64_t k = 0; k < width; k++) first[k] = k;
-    std::stable_sort(first, first + width,
-                     [&](int64_t x, int64_t y) { return columns[size(b * width + x)] < columns[size(b * width + y)]; });
-  }
+  std::vector<int64_t> columns = scratch<int64_t>(in.batch * width);
+  std::vector<int32_t> following = scratch<int32_t>(in.batch * width);
+  CtcColumnsProblem lay_out{};
+  lay_out.labels = in.labels;
+  lay_out.max_targets = in.targets;
+  lay_out.targets = in.target.data();
+  lay_out.target_lengths = in.target_lengths.data();
+  lay_out.column_labels = columns.data();
+  lay_out.following = following.data();
+  launch("ctc_columns", in.batch, 32, reduction_bytes, &lay_out, order, seed);
+
   Result out;
   out.loss.assign(size(in.batch), 0);
   out.status.assign(size(in.batch), 0);
@@ -87,7 +89,7 @@ Result run_cuda(Batch& in, Order order, uint32_t seed) {
 
   RowPass pass(in, columns, width, false, -1, out.loss, out.status);
   pass.differentiate(out.gradient, weight, out.occupancies);
-  pass.problem.order = order_of.data();
+  pass.problem.following = following.data();
   pass.problem.normalize = in.normalize ? 1 : 0;
   pass.problem.normalizer = normalizer.data();
 

@@ -23,7 +23,7 @@ _SUMMARY_BYTES = 3 * 8 * (LARGEST_BLOCK // _WARP)
 _VALUE_THREADS = 128  # always: a sum's order doesn't depend on the other utterances
 _NOTHING: dict[str, Argument] = dict.fromkeys(
     (
-        "scores", "gradient", "column_labels", "order", "normalizer", "emission", "emission_exponent", "row_log",
+        "scores", "gradient", "column_labels", "following", "normalizer", "emission", "emission_exponent", "row_log",
         "row_status", "log_likelihood", "value", "status", "weight", "occupancies", "workspace",
         "gradient_stride_utterance", "gradient_stride_frame", "gradient_stride_label",
     )
@@ -185,10 +185,13 @@ class Rows:
         weight: torch.Tensor,
         status: torch.Tensor,
         *,
-        order: torch.Tensor | None,
+        following: torch.Tensor | None,
         sign: float,
     ) -> None:
-        """Writes weight · (softmax where normalized + sign · occupancies), each element once but for the columns."""
+        """Writes weight · (softmax where normalized + sign · occupancies), each element once but for the columns.
+
+        `following` (B, K) int32 names columns with one label (csrc/cuda/rows.h); None where labels are distinct.
+        """
         needed = self.width * (8 if self.suffix == "float64" else 4)
         blocks, threads, warp_a_row = _crews(self._all, self._gradient_threads)
         of_block = needed * (threads // _WARP if warp_a_row else 1)
@@ -203,5 +206,5 @@ class Rows:
             f"gradient_{self.suffix}", blocks, threads, of_block if workspace is None else 0, warp_a_row=warp_a_row,
             gradient=gradient, gradient_stride_utterance=utterance, gradient_stride_frame=frame,
             gradient_stride_label=label, scores=scores, occupancies=occupancies, normalizer=normalizer,
-            weight=weight, status=status, order=order, occupancy_sign=sign, workspace=workspace, **own,
+            weight=weight, status=status, following=following, occupancy_sign=sign, workspace=workspace, **own,
         )  # fmt: skip
