@@ -13,13 +13,19 @@ SEQTRAIN_DEVICE Real infinity_of() {
   return from_bits<Real>(ExponentOf<Real>{2 * Format<Real>::bias + 1} << Format<Real>::mantissa_bits);
 }
 
+template <class Real>
+SEQTRAIN_DEVICE Real lowest_of() {
+  return -from_bits<Real>((ExponentOf<Real>{2 * Format<Real>::bias + 1} << Format<Real>::mantissa_bits) - 1);
+}
+
 // exp(r) for |r| <= ln 2 / 2; polynomials of csrc/recursion/exponential.h, fused step by step.
 SEQTRAIN_DEVICE float exponential_of_remainder(float r) {
   float p = fused(1.381459878757596e-3f, r, 8.368716575205326e-3f);
   p = fused(p, r, 4.166838899254799e-2f);
   p = fused(p, r, 1.666652113199234e-1f);
   p = fused(p, r, 4.999999403953552e-1f);
-  return fused(p, r * r, r) + 1.0f;
+  p = fused(p, r, 1.0f);
+  return fused(p, r, 1.0f);
 }
 
 SEQTRAIN_DEVICE double exponential_of_remainder(double r) {
@@ -44,35 +50,63 @@ SEQTRAIN_DEVICE int64_t nearest(double x) { return static_cast<int64_t>(x < 0 ? 
 SEQTRAIN_DEVICE double reduce_argument(double x, double n) {
   return fused(-n, 1.90821492927058770002e-10, fused(-n, 6.93147180369123816490e-01, x));
 }
-SEQTRAIN_DEVICE float reduce_argument(float x, float n) {
-  return fused(-n, -2.12194440e-4f, fused(-n, 0.693359375f, x));
+
+// 1.5 · 2^(bits of the mantissa): added to a number, it rounds it to an integer, which stands in the low bits of the
+// sum.
+template <class Real>
+constexpr Real rounding = static_cast<Real>(ExponentOf<Real>{3} << (Format<Real>::mantissa_bits - 1));
+
+// x - n ln 2 as a Real.
+template <class Real>
+SEQTRAIN_DEVICE Real remainder_of(double x, double n) {
+  if constexpr (sizeof(Real) == sizeof(float)) return static_cast<Real>(fused(-n, 0.69314718055994530942, x));
+  return static_cast<Real>(reduce_argument(x, n));
 }
 
 // exp(x) = mantissa · 2^exponent; x below about -4.6e7 becomes zero.
 template <class Real>
-SEQTRAIN_DEVICE void split_exponential(Real x, Real& mantissa, ExponentOf<Real>& exponent) {
+SEQTRAIN_DEVICE void split_exponential(double x, Real& mantissa, ExponentOf<Real>& exponent) {
   constexpr double limit = largest_input_exponent;
-  double scaled = static_cast<double>(x) * 1.4426950408889634;
-  if (!(scaled > -limit)) {
-    mantissa = 0;
-    exponent = zero_exponent;
-    return;
-  }
-  scaled = scaled < limit ? scaled : limit;
-  const int64_t n = nearest(scaled);
-  mantissa = exponential_of_remainder(reduce_argument(x, static_cast<Real>(n)));
-  exponent = static_cast<ExponentOf<Real>>(n);
+  const double scaled = x * 1.4426950408889634;
+  const double shifted = (scaled < limit ? scaled : limit) + rounding<double>;
+  const bool alive = scaled > -limit;
+  const Real m = exponential_of_remainder(remainder_of<Real>(x, shifted - rounding<double>));
+  mantissa = alive ? m : Real{0};
+  exponent = alive ? static_cast<int32_t>(to_bits(shifted)) : zero_exponent;
 }
 
-// exp(x) for x <= 0; 0 where the result would be subnormal.
+// The same for x <= 0.
 template <class Real>
-SEQTRAIN_DEVICE Real exponential_of_nonpositive(Real x) {
-  using Exponent = ExponentOf<Real>;
-  constexpr Real lowest = static_cast<Real>((1 - Format<Real>::bias) * 0.6931471805599453);
-  if (!(x > lowest)) return 0;
-  const Exponent n = static_cast<Exponent>(x * static_cast<Real>(1.4426950408889634) - static_cast<Real>(0.5));
-  const Real r = reduce_argument(x, static_cast<Real>(n));
-  return from_bits<Real>(to_bits(exponential_of_remainder(r)) + (n << Format<Real>::mantissa_bits));
+SEQTRAIN_DEVICE void split_exponential_of_nonpositive(double x, Real& mantissa, int32_t& exponent) {
+  constexpr double lowest = -0.69314718055994530942 * largest_input_exponent;
+  const double shifted = fused(x, 1.4426950408889634, rounding<double>);
+  const Real m = exponential_of_remainder(remainder_of<Real>(x, shifted - rounding<double>));
+  const bool alive = x > lowest;
+  mantissa = alive ? m : Real{0};
+  exponent = alive ? static_cast<int32_t>(to_bits(shifted)) : zero_exponent;
+}
+
+// exp(x) = mantissa · power, for x up to the exponent's range; the power of two is 0 where it would be subnormal.  All
+// of it is multiplications, additions and one shift: conversions between numbers and integers are slow.
+SEQTRAIN_DEVICE void exponential(float x, float& mantissa, float& power) {
+  const float near = larger(x, -88.0f);
+  const float shifted = fused(near, 1.44269504f, rounding<float> + 127.0f);
+  // ln 2 of a float is 2e-9 off, which times 127 doesn't show.
+  mantissa = exponential_of_remainder(fused(rounding<float> + 127.0f - shifted, 0.693147181f, near));
+  power = from_bits<float>(static_cast<int32_t>(static_cast<uint32_t>(to_bits(shifted)) << 23));
+}
+SEQTRAIN_DEVICE void exponential(double x, double& mantissa, double& power) {
+  const double near = larger(x, -709.0);
+  const double shifted = fused(near, 1.4426950408889634, rounding<double> + 1023.0);
+  mantissa = exponential_of_remainder(reduce_argument(near, shifted - (rounding<double> + 1023.0)));
+  power = from_bits<double>(static_cast<int64_t>(static_cast<uint64_t>(to_bits(shifted)) << 52));
+}
+
+template <class Real>
+SEQTRAIN_DEVICE Real exponential(Real x) {
+  Real mantissa, power;
+  exponential(x, mantissa, power);
+  return mantissa * power;
 }
 
 // log of a positive normal number, by the series of artanh.

@@ -6,6 +6,7 @@ using int32_t = int;
 using uint32_t = unsigned int;
 using uint16_t = unsigned short;
 using int64_t = long long;
+using uint64_t = unsigned long long;
 #else
 #include <cstdint>
 #endif

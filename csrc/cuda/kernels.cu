@@ -2,16 +2,18 @@
 
 #include "best_path.h"
 #include "ctc.h"
+#include "ctc_columns.h"
 #include "denominator.h"
 #include "full_sum.h"
 #include "lattice.h"
 #include "rows.h"
 
-SEQTRAIN_KERNEL(emissions_float32, RowsProblem, emissions<float>)
+SEQTRAIN_STREAMING_KERNEL(emissions_float32, RowsProblem, emissions<float>)
 SEQTRAIN_KERNEL(emissions_float64, RowsProblem, emissions<double>)
-SEQTRAIN_KERNEL(gradient_float32, RowsProblem, gradient<float>)
+SEQTRAIN_STREAMING_KERNEL(gradient_float32, RowsProblem, gradient<float>)
 SEQTRAIN_KERNEL(gradient_float64, RowsProblem, gradient<double>)
 SEQTRAIN_KERNEL(values, RowsProblem, values)
+SEQTRAIN_KERNEL(ctc_columns, CtcColumnsProblem, ctc_columns)
 SEQTRAIN_KERNEL(ctc_targets, CtcTargetsProblem, ctc_targets)
 SEQTRAIN_KERNEL(ctc_sweep_float32, CtcProblem, ctc_sweep<float>)
 SEQTRAIN_KERNEL(ctc_sweep_float64, CtcProblem, ctc_sweep<double>)

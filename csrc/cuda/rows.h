@@ -6,13 +6,12 @@
 #pragma once
 
 // clang-format off: the status needs the integers that the team brings
-#include "arithmetic.h"
+#include "crew.h"
+#include "storage.h"
 #include "../recursion/status.h"
 // clang-format on
 
 namespace seqtrain {
-
-constexpr int64_t float16 = 0, bfloat16 = 1, float32 = 2, float64 = 3;  // of seqtrain/ops/arguments.py
 
 struct RowsProblem {
   char* scores;
@@ -31,9 +30,10 @@ struct RowsProblem {
   int64_t width;
   int64_t shared_columns;
   const int64_t* column_labels;
-  const int64_t* order;
+  const int32_t* following;  // of a column the next one with its label, or `width`; ~ that where it isn't the first
   const int64_t* lengths;
   int64_t normalize;
+  int64_t warp_a_row;
   void* normalizer;
   void* emission;
   int32_t* emission_exponent;
@@ -56,55 +56,6 @@ SEQTRAIN_DEVICE void lose_row(int32_t* row_status, int64_t row, bool has_path) {
   if (!has_path && row_status[row] == usable) row_status[row] = without_path;
 }
 
-struct Half {};
-struct BrainFloat {};
-template <class Storage>
-struct Stored;
-template <>
-struct Stored<Half> {
-  using Bits = uint16_t;
-  SEQTRAIN_DEVICE static float get(Bits bits) { return half_to_float(bits); }
-  SEQTRAIN_DEVICE static Bits put(float value) { return float_to_half(value); }
-};
-template <>
-struct Stored<BrainFloat> {
-  using Bits = uint16_t;
-  SEQTRAIN_DEVICE static float get(Bits bits) { return from_bits<float>(static_cast<int32_t>(bits) << 16); }
-  SEQTRAIN_DEVICE static Bits put(float value) {  // to nearest, ties to even
-    const uint32_t bits = static_cast<uint32_t>(to_bits(value));
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<Bits>((bits >> 16) | 0x40u);
-    return static_cast<Bits>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-  }
-};
-template <>
-struct Stored<float> {
-  using Bits = float;
-  SEQTRAIN_DEVICE static float get(Bits value) { return value; }
-  SEQTRAIN_DEVICE static Bits put(float value) { return value; }
-};
-template <>
-struct Stored<double> {
-  using Bits = double;
-  SEQTRAIN_DEVICE static double get(Bits value) { return value; }
-  SEQTRAIN_DEVICE static Bits put(double value) { return value; }
-};
-
-// Calls with the storage type that `dtype` names; float64 goes with double arithmetic alone, the others with float.
-template <class Real, class Function>
-SEQTRAIN_DEVICE void with_storage(int64_t dtype, const Function& function) {
-  if constexpr (sizeof(Real) == 8) {
-    function(Stored<double>{});
-  } else {
-    if (dtype == float16) {
-      function(Stored<Half>{});
-    } else if (dtype == bfloat16) {
-      function(Stored<BrainFloat>{});
-    } else {
-      function(Stored<float>{});
-    }
-  }
-}
-
 struct Place {
   int64_t utterance;
   int64_t frame;
@@ -116,7 +67,13 @@ SEQTRAIN_DEVICE int64_t first_row(const int64_t* offsets, int64_t utterance, int
 }
 
 SEQTRAIN_DEVICE Place place_of(const RowsProblem& problem, int64_t item) {
-  const int64_t b = item / problem.max_frames, t = item % problem.max_frames;
+  int64_t b;
+  if (problem.batch * problem.max_frames <= 0xffffffff) {  // by far the faster division
+    b = static_cast<uint32_t>(item) / static_cast<uint32_t>(problem.max_frames);
+  } else {
+    b = item / problem.max_frames;
+  }
+  const int64_t t = item - b * problem.max_frames;
   return {b, t, first_row(problem.offsets, b, problem.max_frames) + t};
 }
 
@@ -129,76 +86,198 @@ SEQTRAIN_DEVICE const int64_t* columns_of(const RowsProblem& problem, int64_t ut
   return problem.column_labels + (problem.shared_columns != 0 ? 0 : utterance * problem.width);
 }
 
-// One block a row at a time: log-softmax's normalizer where asked for, and the exponentials of the row's columns as
-// mantissas and exponents relative to the largest, so that scores of any offset stay in range.  What was taken out goes
-// to `row_log`.
-template <class Real, class Storage>
-SEQTRAIN_DEVICE void emit_row(const Team& team, const RowsProblem& problem, const Place& place) {
-  const Real infinity = infinity_of<Real>();
-  const int thread = team.thread(), threads = team.threads();
-  const auto* row = reinterpret_cast<const typename Storage::Bits*>(problem.scores) +
-                    row_offset(problem, place, problem.stride_utterance, problem.stride_frame);
-  const int64_t step = problem.stride_label;
-  int32_t bad = 0;
-  Real top = -infinity;
-  double taken = 0;
-  if (problem.normalize != 0) {
-    for (int64_t v = thread; v < problem.labels; v += threads) {
-      const Real score = Storage::get(row[v * step]);
-      bad |= score < infinity ? 0 : 1;
-      top = score > top ? score : top;
+constexpr int at_once = 4;  // pieces or columns of a row that a thread reads before it uses the first
+
+// What threads have found of a row: of all scores a `top` and Σ exp(score - top), and the largest of the columns. Where
+// a score is NaN or +inf, so is the one or the other.
+template <class Real>
+struct RowSummary {
+  Real top = lowest_of<Real>();
+  Real sum = 0;
+  Real largest = -infinity_of<Real>();
+
+  template <class Storage>
+  SEQTRAIN_DEVICE static Real largest_of(Real next, const Words& words) {
+    Real scores[numbers_of<Storage>];
+    Storage::unpack(words, scores);
+    SEQTRAIN_UNROLLED
+    for (int i = 0; i < numbers_of<Storage>; i++) next = larger_or_nan(next, scores[i]);
+    return next;
+  }
+  SEQTRAIN_DEVICE void raise(Real next) {
+    if (next != top && sum > 0) sum *= exponential(top - next);
+    top = next;
+  }
+  // Of scores up to the top.
+  template <class Storage>
+  SEQTRAIN_DEVICE void add(const Words& words) {
+    Real scores[numbers_of<Storage>];
+    Storage::unpack(words, scores);
+    SEQTRAIN_UNROLLED
+    for (int i = 0; i < numbers_of<Storage>; i++) {
+      Real mantissa, power;
+      exponential(scores[i] - top, mantissa, power);
+      sum = fused(mantissa, power, sum);
     }
-    top = reduce(team, top, Largest{});
-    bad = reduce(team, bad, Largest{}) | (top > -infinity ? 0 : 1);
-    Real sum = 0;
-    if (bad == 0)
-      for (int64_t v = thread; v < problem.labels; v += threads)
-        sum += exponential_of_nonpositive<Real>(static_cast<Real>(Storage::get(row[v * step])) - top);
-    sum = reduce(team, sum, Sum{});
-    const Real inverse = bad == 0 ? Real{1} / sum : Real{0};
-    if (thread == 0) {
-      Real* normalizer = static_cast<Real*>(problem.normalizer) + 2 * place.row;
-      normalizer[0] = bad == 0 ? top : Real{0};
-      normalizer[1] = inverse;
-    }
-    if (bad == 0) taken = logarithm(static_cast<double>(inverse)) - static_cast<double>(top);
   }
 
+  // All of `lanes` threads get what they have found together.
+  SEQTRAIN_DEVICE void join(const Team& team, int lanes, bool with_sum) {
+    if (with_sum) {
+      Real next = top;
+      for (int mask = lanes / 2; mask > 0; mask /= 2) next = larger_or_nan(next, team.exchange(next, mask));
+      raise(next);
+      for (int mask = lanes / 2; mask > 0; mask /= 2) sum += team.exchange(sum, mask);
+    }
+    for (int mask = lanes / 2; mask > 0; mask /= 2) largest = larger_or_nan(largest, team.exchange(largest, mask));
+  }
+};
+
+constexpr int most_warps = largest_block / warp;
+constexpr int64_t summary_bytes = 3 * 8 * most_warps;  // of shared memory, behind that for reductions
+
+// All threads of the crew get what they have found together.
+template <class Real>
+SEQTRAIN_DEVICE void join(const Crew& crew, RowSummary<Real>& summary, bool with_sum) {
+  summary.join(crew.team, warp, with_sum);
+  if (crew.alone) return;
+  Real* slots = reinterpret_cast<Real*>(crew.team.shared(reduction_bytes));
+  const int lane = crew.thread % warp, own = crew.thread / warp, other = lane % most_warps;
+  if (lane == 0) {
+    slots[own] = summary.top;
+    slots[most_warps + own] = summary.sum;
+    slots[2 * most_warps + own] = summary.largest;
+  }
+  crew.sync();
+  summary = {};
+  if (other < crew.threads / warp) {
+    summary.top = slots[other];
+    summary.sum = slots[most_warps + other];
+    summary.largest = slots[2 * most_warps + other];
+  }
+  summary.join(crew.team, most_warps, with_sum);
+}
+
+// Four pieces of a thread; -inf past the end.
+template <class Real, class Storage>
+SEQTRAIN_DEVICE void load_four(const Pieces<Real, Storage, true>& row, int first, int pieces, Words (&words)[at_once]) {
+  if (first + 3 * warp < pieces) {
+    SEQTRAIN_UNROLLED
+    for (int j = 0; j < at_once; j++) words[j] = row.load(first + j * warp);
+  } else {
+    SEQTRAIN_UNROLLED
+    for (int j = 0; j < at_once; j++) words[j] = first + j * warp < pieces ? row.load(first + j * warp) : row.nothing();
+  }
+}
+
+// The scores of a thread's pieces, four pieces at a time.
+template <class Real, class Storage, bool whole>
+SEQTRAIN_DEVICE void add_row(const Crew& crew, const Pieces<Real, Storage, whole>& row, RowSummary<Real>& found) {
+  const int pieces = row.count();
+  SEQTRAIN_ROLLED
+  for (int first = crew.first_of_four(); first < pieces; first += at_once * crew.threads) {
+    Real next = found.top;
+    if constexpr (whole) {
+      Words words[at_once];
+      load_four(row, first, pieces, words);
+      SEQTRAIN_UNROLLED
+      for (int j = 0; j < at_once; j++) next = found.template largest_of<Storage>(next, words[j]);
+      found.raise(next);
+      SEQTRAIN_UNROLLED
+      for (int j = 0; j < at_once; j++) found.template add<Storage>(words[j]);
+    } else {  // such pieces take many instructions: none is kept
+      SEQTRAIN_ROLLED
+      for (int j = 0; j < at_once; j++)
+        if (first + j * warp < pieces) next = found.template largest_of<Storage>(next, row.load(first + j * warp));
+      found.raise(next);
+      SEQTRAIN_ROLLED
+      for (int j = 0; j < at_once; j++)
+        if (first + j * warp < pieces) found.template add<Storage>(row.load(first + j * warp));
+    }
+  }
+}
+
+// Log-softmax's normalizer where asked for, and the exponentials of the row's columns as mantissas and exponents
+// relative to the largest, so that scores of any offset stay in range.  What was taken out goes to `row_log`.
+template <class Real>
+SEQTRAIN_DEVICE void emit_row(const Crew& crew, const RowsProblem& problem, const Place& place) {
+  const Real infinity = infinity_of<Real>();
+  const Row<Real> row(problem.dtype, problem.scores,
+                      row_offset(problem, place, problem.stride_utterance, problem.stride_frame), problem.stride_label,
+                      problem.labels);
+  const bool normalize = problem.normalize != 0;
+  RowSummary<Real> found;
+  if (normalize)
+    with_storage<Real>(problem.dtype, [&](auto storage) {
+      using Storage = decltype(storage);
+      if (in_whole_pieces<Real, Storage>(row)) {
+        add_row(crew, Pieces<Real, Storage, true>(row), found);
+      } else {
+        add_row(crew, Pieces<Real, Storage, false>(row), found);
+      }
+    });
+
   const int64_t* column = columns_of(problem, place.utterance);
-  Real largest = -infinity;
-  for (int64_t k = thread; k < problem.width; k += threads) {
-    if (column[k] < 0) continue;
-    const Real score = Storage::get(row[column[k] * step]);
-    bad |= score < infinity ? 0 : 1;
-    largest = score > largest ? score : largest;
+  const int width = static_cast<int>(problem.width), stride = at_once * crew.threads;
+  Real scores[at_once];
+  const auto load = [&](int first) {
+    int64_t label[at_once];
+    SEQTRAIN_UNROLLED
+    for (int j = 0; j < at_once; j++) label[j] = first + j * warp < width ? column[first + j * warp] : -1;
+    with_storage<Real>(problem.dtype, [&](auto storage) {
+      SEQTRAIN_UNROLLED
+      for (int j = 0; j < at_once; j++)
+        scores[j] = label[j] >= 0 ? storage.get(*row.typed(storage, label[j] * row.step)) : -infinity;
+    });
+  };
+  int last = -1;
+  SEQTRAIN_ROLLED
+  for (int first = crew.first_of_four(); first < width; first += stride) {
+    load(first);
+    SEQTRAIN_UNROLLED
+    for (int j = 0; j < at_once; j++) found.largest = larger_or_nan(found.largest, scores[j]);
+    last = first;
   }
-  largest = reduce(team, largest, Largest{});
-  bad = reduce(team, bad, Largest{});
+  join(crew, found, normalize);
+  const bool bad = !(found.largest < infinity) || (normalize && !(found.top < infinity && found.sum > 0));
   // Far from zero, a score's difference to the largest is split in double: in float its exponent would have no digits.
-  const double reference = bad == 0 && largest > -infinity ? static_cast<double>(largest) : 0.0;
-  const int64_t first = place.row * problem.width;
-  Real* mantissa = static_cast<Real*>(problem.emission) + first;
-  int32_t* exponent = problem.emission_exponent + first;
-  for (int64_t k = thread; k < problem.width; k += threads) {
-    double m = 0;
-    int64_t e = zero_exponent;
-    if (column[k] >= 0 && bad == 0)
-      split_exponential(static_cast<double>(static_cast<Real>(Storage::get(row[column[k] * step]))) - reference, m, e);
-    mantissa[k] = static_cast<Real>(m);
-    exponent[k] = static_cast<int32_t>(e);
+  const double reference = !bad && found.largest > -infinity ? static_cast<double>(found.largest) : 0.0;
+  const double of_bad = bad ? static_cast<double>(infinity) : reference;
+  const int64_t begin = place.row * problem.width;
+  Real* mantissa = static_cast<Real*>(problem.emission) + begin;
+  int32_t* exponent = problem.emission_exponent + begin;
+  SEQTRAIN_ROLLED
+  for (int first = last; first >= 0; first -= stride) {  // backward: the last scores are at hand
+    if (first != last) load(first);
+    SEQTRAIN_UNROLLED
+    for (int j = 0; j < at_once; j++) {
+      if (first + j * warp >= width) break;
+      split_exponential_of_nonpositive(static_cast<double>(scores[j]) - of_bad, mantissa[first + j * warp],
+                                       exponent[first + j * warp]);
+    }
   }
-  if (thread == 0) {
-    problem.row_log[place.row] = reference + taken;
-    problem.row_status[place.row] = bad != 0 ? not_finite : usable;
+
+  if (crew.thread != 0) return;
+  double taken = 0;
+  if (normalize) {
+    const Real inverse = bad ? Real{0} : Real{1} / found.sum, top = bad ? Real{0} : found.top;
+    Real* normalizer = static_cast<Real*>(problem.normalizer) + 2 * place.row;
+    normalizer[0] = top;
+    normalizer[1] = inverse;
+    if (!bad) taken = logarithm(static_cast<double>(inverse)) - static_cast<double>(top);
   }
+  problem.row_log[place.row] = reference + taken;
+  problem.row_status[place.row] = bad ? not_finite : usable;
 }
 
 template <class Real>
 SEQTRAIN_DEVICE void emissions(const Team& team, const RowsProblem& problem) {
-  for (int64_t item = team.block(); item < problem.batch * problem.max_frames; item += team.blocks()) {
+  const Crew crew(team, problem.warp_a_row != 0);
+  for (int64_t item = crew.index; item < problem.batch * problem.max_frames; item += crew.count) {
+    if (item != crew.index) crew.sync();  // the row before is done with shared memory
     const Place place = place_of(problem, item);
     if (place.frame >= problem.lengths[place.utterance] || problem.status[place.utterance] != 0) continue;
-    with_storage<Real>(problem.dtype, [&](auto storage) { emit_row<Real, decltype(storage)>(team, problem, place); });
+    emit_row<Real>(crew, problem, place);
   }
 }
 
@@ -233,67 +312,121 @@ SEQTRAIN_DEVICE void values(const Team& team, const RowsProblem& problem) {
   problem.value[b] = status == 0 ? problem.value_sign * (likelihood + sum) : 0.0;
 }
 
-// One block a row at a time.  The values at the columns are made first: in place, the scores there are overwritten.
-// `order` sorts the columns so that those with one label are neighbours; null where labels are distinct.
-template <class Real, class Storage>
-SEQTRAIN_DEVICE void gradient_row(const Team& team, const RowsProblem& problem, const Place& place) {
-  using Bits = typename Storage::Bits;
-  const int thread = team.thread(), threads = team.threads();
-  Bits* out = reinterpret_cast<Bits*>(problem.gradient) +
-              row_offset(problem, place, problem.gradient_stride_utterance, problem.gradient_stride_frame);
-  const int64_t out_step = problem.gradient_stride_label, step = problem.stride_label;
+// softmax(score) · weight, where the row was normalized.
+template <class Real>
+struct WeightedSoftmax {
+  Real top = 0, factor = 0;
+  SEQTRAIN_DEVICE Real operator()(Real score) const { return factor * exponential(score - top); }
+};
+
+// Writes it for all scores.  `before_writing` is called once the scores of the first pieces are under way.
+template <class Real, class Storage, bool whole, class Function>
+SEQTRAIN_DEVICE void write_softmax(const Crew& crew, const Pieces<Real, Storage, whole>& row,
+                                   const Pieces<Real, Storage, whole>& out, const WeightedSoftmax<Real>& softmax,
+                                   const Function& before_writing) {
+  const int pieces = row.count();
+  const auto write = [&](int piece, const Words& scores) {
+    Real values[numbers_of<Storage>];
+    Storage::unpack(scores, values);
+    SEQTRAIN_UNROLLED
+    for (int i = 0; i < numbers_of<Storage>; i++) values[i] = softmax(values[i]);
+    out.store(piece, values);
+  };
+  if constexpr (whole) {
+    Words words[at_once];
+    const int begin = crew.first_of_four();
+    load_four(row, begin, pieces, words);
+    before_writing();
+    SEQTRAIN_ROLLED
+    for (int first = begin; first < pieces; first += at_once * crew.threads) {
+      if (first != begin) load_four(row, first, pieces, words);
+      SEQTRAIN_UNROLLED
+      for (int j = 0; j < at_once; j++)
+        if (first + j * warp < pieces) write(first + j * warp, words[j]);
+    }
+  } else {
+    before_writing();
+    SEQTRAIN_ROLLED
+    for (int piece = crew.thread; piece < pieces; piece += crew.threads) write(piece, row.load(piece));
+  }
+}
+
+template <class Real, class Storage, bool whole>
+SEQTRAIN_DEVICE void write_zeros(const Crew& crew, const Pieces<Real, Storage, whole>& out) {
+  const Real zeros[numbers_of<Storage>] = {};
+  for (int piece = crew.thread; piece < out.count(); piece += crew.threads) out.store(piece, zeros);
+}
+
+// The values at the columns are made first: in place, the scores there are overwritten.  No `following` where labels
+// are distinct.
+template <class Real>
+SEQTRAIN_DEVICE void gradient_row(const Crew& crew, const RowsProblem& problem, const Place& place) {
   const int64_t b = place.utterance;
-  if (place.frame >= problem.lengths[b] || problem.status[b] != 0) {
-    for (int64_t v = thread; v < problem.labels; v += threads) out[v * out_step] = Storage::put(Real{0});
-    return;
-  }
-  const Bits* row = reinterpret_cast<const Bits*>(problem.scores) +
-                    row_offset(problem, place, problem.stride_utterance, problem.stride_frame);
-  const auto weight = static_cast<Real>(problem.weight[b]);
-  const Real to_occupancy = static_cast<Real>(problem.occupancy_sign) * weight;
-  Real largest = 0, factor = 0;
-  if (problem.normalize != 0) {
+  const bool used = place.frame < problem.lengths[b] && problem.status[b] == 0;
+  const bool normalize = used && problem.normalize != 0;
+  const Row<Real> out(problem.dtype, problem.gradient,
+                      row_offset(problem, place, problem.gradient_stride_utterance, problem.gradient_stride_frame),
+                      problem.gradient_stride_label, problem.labels);
+  // Where nothing is read, there may be no scores.
+  const Row<Real> row(problem.dtype, normalize ? problem.scores : nullptr,
+                      normalize ? row_offset(problem, place, problem.stride_utterance, problem.stride_frame) : 0,
+                      problem.stride_label, problem.labels);
+  const Real weight = used ? static_cast<Real>(problem.weight[b]) : Real{0};
+  WeightedSoftmax<Real> softmax;
+  if (normalize) {
     const Real* normalizer = static_cast<const Real*>(problem.normalizer) + 2 * place.row;
-    largest = normalizer[0];
-    factor = normalizer[1] * weight;
+    softmax = {normalizer[0], normalizer[1] * weight};
   }
-  const auto softmax = [&](int64_t v) {
-    return problem.normalize != 0
-               ? factor * exponential_of_nonpositive<Real>(static_cast<Real>(Storage::get(row[v * step])) - largest)
-               : Real{0};
-  };
+
+  const int width = used ? static_cast<int>(problem.width) : 0;
   const int64_t* column = columns_of(problem, b);
-  const int64_t* order = problem.order != nullptr ? problem.order + b * problem.width : nullptr;
+  const int32_t* following = problem.following != nullptr ? problem.following + b * problem.width : nullptr;
   const Real* occupancy = static_cast<const Real*>(problem.occupancies) + place.row * problem.width;
-  Real* made = problem.workspace != nullptr ? reinterpret_cast<Real*>(problem.workspace) + team.block() * problem.width
-                                            : reinterpret_cast<Real*>(team.shared(reduction_bytes));
-  const auto at = [&](int64_t i) { return order != nullptr ? order[i] : i; };
-  const auto leads = [&](int64_t i) {
-    const int64_t label = column[at(i)];
-    return label >= 0 && (i == 0 || column[at(i - 1)] != label);
+  const Real to_occupancy = static_cast<Real>(problem.occupancy_sign) * weight;
+  Real* made = problem.workspace != nullptr
+                   ? reinterpret_cast<Real*>(problem.workspace) + crew.index * problem.width
+                   : reinterpret_cast<Real*>(crew.team.shared(reduction_bytes)) + crew.rank() * problem.width;
+  const auto make_columns = [&] {
+    for (int k = crew.thread; k < width; k += crew.threads) {
+      const int64_t label = column[k];
+      int next = following != nullptr ? following[k] : width;
+      if (label < 0 || next < 0) continue;
+      Real sum = occupancy[k];
+      for (; next < width; next = ~following[next]) sum += occupancy[next];
+      made[k] = fused(to_occupancy, sum, normalize ? softmax(row[label]) : Real{0});
+    }
+    if (normalize && row.data == out.data) crew.sync();
   };
-  for (int64_t i = thread; i < problem.width; i += threads) {
-    if (!leads(i)) continue;
-    const int64_t label = column[at(i)];
-    Real sum = occupancy[at(i)];
-    for (int64_t j = i + 1; j < problem.width && column[at(j)] == label; j++) sum += occupancy[at(j)];
-    made[i] = fused(to_occupancy, sum, softmax(label));
+  if (!normalize) make_columns();
+  with_storage<Real>(problem.dtype, [&](auto storage) {
+    using Storage = decltype(storage);
+    using Whole = Pieces<Real, Storage, true>;
+    using Any = Pieces<Real, Storage, false>;
+    const bool whole = in_whole_pieces<Real, Storage>(out) && (!normalize || in_whole_pieces<Real, Storage>(row));
+    if (normalize && whole) {
+      write_softmax(crew, Whole(row), Whole(out), softmax, make_columns);
+    } else if (normalize) {
+      write_softmax(crew, Any(row), Any(out), softmax, make_columns);
+    } else if (whole) {
+      write_zeros(crew, Whole(out));
+    } else {
+      write_zeros(crew, Any(out));
+    }
+  });
+  if (used) crew.sync();
+  for (int k = crew.thread; k < width; k += crew.threads) {
+    const int64_t label = column[k];
+    if (label >= 0 && (following == nullptr || following[k] >= 0)) out.put(label, made[k]);
   }
-  team.sync();
-  for (int64_t v = thread; v < problem.labels; v += threads) out[v * out_step] = Storage::put(softmax(v));
-  team.sync();
-  for (int64_t i = thread; i < problem.width; i += threads)
-    if (leads(i)) out[column[at(i)] * out_step] = Storage::put(made[i]);
-  team.sync();
 }
 
 template <class Real>
 SEQTRAIN_DEVICE void gradient(const Team& team, const RowsProblem& problem) {
-  for (int64_t item = team.block(); item < problem.batch * problem.max_frames; item += team.blocks()) {
+  const Crew crew(team, problem.warp_a_row != 0);
+  for (int64_t item = crew.index; item < problem.batch * problem.max_frames; item += crew.count) {
     const Place place = place_of(problem, item);
     if (problem.offsets != nullptr && place.frame >= problem.lengths[place.utterance]) continue;  // no such row
-    with_storage<Real>(problem.dtype,
-                       [&](auto storage) { gradient_row<Real, decltype(storage)>(team, problem, place); });
+    gradient_row<Real>(crew, problem, place);
   }
 }
 

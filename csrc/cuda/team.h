@@ -65,6 +65,65 @@ SEQTRAIN_DEVICE uint16_t float_to_half(float value) {
   return half;
 }
 
+SEQTRAIN_DEVICE uint16_t float_to_bfloat(float value) {  // to nearest, ties to even
+  const uint32_t bits = static_cast<uint32_t>(bits_of(value));
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff;
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// Two of 16 bits in a word, the first in the low half.
+SEQTRAIN_DEVICE void halves_to_floats(uint32_t pair, float& low, float& high) {
+  asm("{\n\t.reg .b16 l, h;\n\tmov.b32 {l, h}, %2;\n\tcvt.f32.f16 %0, l;\n\tcvt.f32.f16 %1, h;\n\t}"
+      : "=f"(low), "=f"(high)
+      : "r"(pair));
+}
+
+#if __CUDA_ARCH__ >= 800
+SEQTRAIN_DEVICE uint32_t floats_to_halves(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+SEQTRAIN_DEVICE uint32_t floats_to_bfloats(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+#else
+SEQTRAIN_DEVICE uint32_t floats_to_halves(float low, float high) {
+  return float_to_half(low) | static_cast<uint32_t>(float_to_half(high)) << 16;
+}
+SEQTRAIN_DEVICE uint32_t floats_to_bfloats(float low, float high) {
+  return float_to_bfloat(low) | static_cast<uint32_t>(float_to_bfloat(high)) << 16;
+}
+#endif
+
+// The larger of two; 0 is larger than -0. Where one is NaN: the other, or for `larger_or_nan` NaN.
+SEQTRAIN_DEVICE float larger(float a, float b) { return fmaxf(a, b); }
+SEQTRAIN_DEVICE double larger(double a, double b) { return fmax(a, b); }
+SEQTRAIN_DEVICE double larger_or_nan(double a, double b) { return a != a || b != b ? a + b : fmax(a, b); }
+#if __CUDA_ARCH__ >= 800
+SEQTRAIN_DEVICE float larger_or_nan(float a, float b) {
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
+}
+#else
+SEQTRAIN_DEVICE float larger_or_nan(float a, float b) { return a != a || b != b ? a + b : fmaxf(a, b); }
+#endif
+
+// 16 bytes, read and written at once where the address is a multiple of 16.
+struct Words {
+  uint32_t word[4];
+};
+SEQTRAIN_DEVICE Words load_words(const void* address) {
+  const uint4 found = *static_cast<const uint4*>(address);
+  return {{found.x, found.y, found.z, found.w}};
+}
+SEQTRAIN_DEVICE void store_words(void* address, const Words& words) {
+  *static_cast<uint4*>(address) = make_uint4(words.word[0], words.word[1], words.word[2], words.word[3]);
+}
+
 class Team {
  public:
   SEQTRAIN_DEVICE int thread() const { return static_cast<int>(threadIdx.x); }
@@ -72,6 +131,7 @@ class Team {
   SEQTRAIN_DEVICE int64_t block() const { return blockIdx.x; }
   SEQTRAIN_DEVICE int64_t blocks() const { return gridDim.x; }
   SEQTRAIN_DEVICE void sync() const { __syncthreads(); }
+  SEQTRAIN_DEVICE void sync_warp() const { __syncwarp(); }
   template <class T>
   SEQTRAIN_DEVICE T exchange(T value, int mask) const {
     return __shfl_xor_sync(0xffffffffu, value, mask);
@@ -167,6 +227,15 @@ class Team {
 // they spill.
 #define SEQTRAIN_LARGE_KERNEL(name, Problem, function) \
   SEQTRAIN_KERNEL_WITH(__launch_bounds__(seqtrain::largest_block, 1), name, Problem, function)
+
+// One that waits for memory, so that two of the largest blocks have to fit onto a processor. Code for older ones would
+// have to spill for it.
+#if __CUDA_ARCH__ >= 800
+#define SEQTRAIN_STREAMING_KERNEL(name, Problem, function) \
+  SEQTRAIN_KERNEL_WITH(__launch_bounds__(seqtrain::largest_block, 2), name, Problem, function)
+#else
+#define SEQTRAIN_STREAMING_KERNEL(name, Problem, function) SEQTRAIN_KERNEL(name, Problem, function)
+#endif
 
 #else
 

@@ -4,6 +4,7 @@
 
 #include "../cpu/kernels.h"
 #include "../cuda/ctc.h"
+#include "../cuda/ctc_columns.h"
 #include "row_pass.h"
 
 namespace seqtrain {
@@ -17,9 +18,9 @@ struct Batch {
   std::vector<int64_t> target, lengths, target_lengths;
 
   // Several warps, one, two or more pairs of states a thread, zero lengths, empty targets, equal neighbours; scores
-  // flat, peaky and partly forbidden.
-  explicit Batch(Random& random)
-      : batch(3), frames(12 + random.below(20)), labels(5), targets(random.below(8)), threads(64) {
+  // flat, peaky and partly forbidden; rows that are whole pieces and others, of which threads take several.
+  explicit Batch(Random& random) : batch(3), frames(12 + random.below(20)), targets(random.below(8)), threads(64) {
+    labels = random.below(2) == 0 ? 5 : random.below(8) == 0 ? 1100 + random.below(4) : 8;
     if (random.below(3) == 0) {
       targets = 40 + 35 * random.below(2);
       threads = 32 << random.below(2);
@@ -59,16 +60,17 @@ struct Result {
 
 Result run_cuda(Batch& in, Order order, uint32_t seed) {
   const int64_t rows = in.batch * in.frames, width = 1 + in.targets;
-  std::vector<int64_t> columns(size(in.batch * width), -1), order_of(columns.size());
-  for (int64_t b = 0; b < in.batch; b++) {
-    columns[size(b * width)] = 0;
-    for (int64_t u = 0; u < in.target_lengths[size(b)]; u++)
-      columns[size(b * width + 1 + u)] = in.target[size(b * in.targets + u)];
-    int64_t* first = order_of.data() + b * width;
-    for (int64_t k = 0; k < width; k++) first[k] = k;
-    std::stable_sort(first, first + width,
-                     [&](int64_t x, int64_t y) { return columns[size(b * width + x)] < columns[size(b * width + y)]; });
-  }
+  std::vector<int64_t> columns = scratch<int64_t>(in.batch * width);
+  std::vector<int32_t> following = scratch<int32_t>(in.batch * width);
+  CtcColumnsProblem lay_out{};
+  lay_out.labels = in.labels;
+  lay_out.max_targets = in.targets;
+  lay_out.targets = in.target.data();
+  lay_out.target_lengths = in.target_lengths.data();
+  lay_out.column_labels = columns.data();
+  lay_out.following = following.data();
+  launch("ctc_columns", in.batch, 32, reduction_bytes, &lay_out, order, seed);
+
   Result out;
   out.loss.assign(size(in.batch), 0);
   out.status.assign(size(in.batch), 0);
@@ -90,7 +92,7 @@ Result run_cuda(Batch& in, Order order, uint32_t seed) {
 
   RowPass pass(in, columns, width, false, -1, out.loss, out.status);
   pass.differentiate(out.gradient, weight, out.occupancies);
-  pass.problem.order = order_of.data();
+  pass.problem.following = following.data();
   pass.problem.normalize = in.normalize ? 1 : 0;
   pass.problem.normalizer = normalizer.data();
 
@@ -107,13 +109,12 @@ Result run_cuda(Batch& in, Order order, uint32_t seed) {
   sweep.pairs_of_thread = (width + in.threads - 1) / in.threads;
   if (sweep.pairs_of_thread > most_pairs_of_thread) sweep.pairs_of_thread = 0;
   const int64_t shared = reduction_bytes + ctc_state_bytes<float>(in.targets, sweep.pairs_of_thread);
-  launch("emissions_float32", rows, in.threads, reduction_bytes, &pass.problem, order, seed);
+  pass.emit(order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
     launch("ctc_sweep_float32", 2 * in.batch, in.threads, shared, &sweep, order, seed);
   launch("ctc_occupancies_float32", rows, in.threads, reduction_bytes, &sweep, order, seed);
   launch("values", in.batch, in.threads, reduction_bytes, &pass.problem, order, seed);
-  launch("gradient_float32", rows, in.threads, reduction_bytes + width * static_cast<int64_t>(sizeof(float)),
-         &pass.problem, order, seed);
+  pass.write_gradient(order, seed);
   return out;
 }
 

@@ -124,7 +124,7 @@ struct Weights {
 
 Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   const DenominatorLayout layout(in.block.data());
-  const int64_t rows = in.batch * in.frames, columns = layout.columns, width = layout.nodes() + 1;
+  const int64_t columns = layout.columns, width = layout.nodes() + 1;
   Result out(in, columns);
   if (layout.start_slot < 0) {
     out.status.assign(size(in.batch), status_no_path);
@@ -211,7 +211,7 @@ Result run_cuda(const Batch& in, Order order, uint32_t seed) {
   sweep.emissions_in_shared_memory = in.in_shared_memory && in.fetching ? 1 : 0;
   const int64_t shared = in.in_shared_memory ? 2 * state_bytes<float>(width) + (in.fetching ? 16 * columns : 0) : 0;
   constexpr int threads = 64;
-  launch("emissions_float32", rows, threads, reduction_bytes, &pass.problem, order, seed);
+  pass.emit(order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
     launch("denominator_sweep_float32", 2 * in.batch * in.cluster, in.cluster > 1 ? 32 : threads,
            reduction_bytes + shared, &sweep, order, seed, in.cluster);

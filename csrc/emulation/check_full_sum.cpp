@@ -71,13 +71,12 @@ Result run_cuda(AutomataBatch& in, bool with_weights, Order order, uint32_t seed
   if (sweep.nodes_of_thread > most_nodes_of_thread) sweep.nodes_of_thread = 0;
   const int64_t shared = reduction_bytes + std::max(2 * state_bytes<float>(layout.nodes),
                                                     narrow_state_bytes<float>(in.width, layout.nodes));
-  launch("emissions_float32", rows, threads, reduction_bytes, &pass.problem, order, seed);
+  pass.emit(order, seed);
   for (sweep.phase = 0; sweep.phase < 2; sweep.phase++)
     launch("full_sum_sweep_float32", 2 * in.batch, threads, shared, &sweep, order, seed);
   launch("full_sum_occupancies_float32", rows, threads, reduction_bytes, &sweep, order, seed);
   launch("values", in.batch, threads, reduction_bytes, &pass.problem, order, seed);
-  launch("gradient_float32", rows, threads, reduction_bytes + in.width * static_cast<int64_t>(sizeof(float)),
-         &pass.problem, order, seed);
+  pass.write_gradient(order, seed);
   for (std::size_t a = 0; a < out.arcs.size(); a++) out.arcs[a] = halves[a] + halves[out.arcs.size() + a];
   return out;
 }

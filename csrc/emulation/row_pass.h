@@ -60,6 +60,19 @@ struct RowPass {
     problem.occupancies = occupancies.data();
   }
 
+  // The launches, in either way: a block a row, of which some take several, or a warp a row.
+  void emit(Order order, uint32_t seed) {
+    const int64_t rows = problem.batch * problem.max_frames;
+    problem.warp_a_row = rows % 2;
+    launch("emissions_float32", blocks(), threads, reduction_bytes + (problem.warp_a_row != 0 ? 0 : summary_bytes),
+           &problem, order, seed);
+  }
+  void write_gradient(Order order, uint32_t seed) {
+    const int64_t crews = problem.warp_a_row != 0 ? threads / warp : 1;
+    launch("gradient_float32", blocks(), threads,
+           reduction_bytes + crews * problem.width * static_cast<int64_t>(sizeof(float)), &problem, order, seed);
+  }
+
   // What a sweep reads of the pass, and what it leaves to it.
   template <class Sweep>
   void hand_to(Sweep& sweep) {
@@ -72,6 +85,10 @@ struct RowPass {
     sweep.log_likelihood = likelihood.data();
     sweep.status = problem.status;
   }
+
+ private:
+  static constexpr int threads = 64;
+  int64_t blocks() const { return (problem.batch * problem.max_frames + 1) * 2 / 3; }
 };
 
 }  // namespace seqtrain

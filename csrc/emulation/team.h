@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 
 #include "../cpu/rows.h"
 
@@ -23,6 +24,41 @@ inline void read_here(const T* from, T (&to)[count]) {
 }
 inline uint32_t lower_half(uint32_t bits) { return bits & 0xffff; }
 inline uint32_t upper_half(uint32_t bits) { return bits >> 16; }
+inline void halves_to_floats(uint32_t pair, float& low, float& high) {
+  low = half_to_float(static_cast<uint16_t>(pair));
+  high = half_to_float(static_cast<uint16_t>(pair >> 16));
+}
+inline uint32_t floats_to_halves(float low, float high) {
+  return float_to_half(low) | static_cast<uint32_t>(float_to_half(high)) << 16;
+}
+inline uint32_t floats_to_bfloats(float low, float high) {
+  return float_to_bfloat(low) | static_cast<uint32_t>(float_to_bfloat(high)) << 16;
+}
+
+template <class Real>
+inline Real larger(Real a, Real b) {
+  if (a == b) return std::signbit(a) ? b : a;
+  return a > b || std::isnan(b) ? a : b;
+}
+template <class Real>
+inline Real larger_or_nan(Real a, Real b) {
+  return std::isnan(a) || std::isnan(b) ? a + b : larger(a, b);
+}
+
+struct Words {
+  uint32_t word[4];
+};
+// Like the device, refuses addresses that aren't multiples of 16.
+inline Words load_words(const void* address) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) std::abort();
+  Words words;
+  std::memcpy(&words, address, sizeof words);
+  return words;
+}
+inline void store_words(void* address, const Words& words) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) std::abort();
+  std::memcpy(address, &words, sizeof words);
+}
 
 class Block;
 
@@ -34,6 +70,7 @@ class Team {
   int64_t block() const;
   int64_t blocks() const;
   void sync() const;
+  void sync_warp() const { exchange_bits(0, 0); }
   template <class T>
   T exchange(T value, int mask) const {
     static_assert(sizeof(T) <= 8);
@@ -85,3 +122,4 @@ struct Registration {
     seqtrain::function(team, *static_cast<const seqtrain::Problem*>(problem));                                     \
   });
 #define SEQTRAIN_LARGE_KERNEL(name, Problem, function) SEQTRAIN_KERNEL(name, Problem, function)
+#define SEQTRAIN_STREAMING_KERNEL(name, Problem, function) SEQTRAIN_KERNEL(name, Problem, function)

@@ -20,7 +20,7 @@ from tests.cuda.resources import ARCHITECTURES, main, uses
 
 def kernels_of(text: str) -> set[str]:
     """Names in the entry points."""
-    return set(re.findall(r"SEQTRAIN_(?:LARGE_)?KERNEL\((\w+),", text))
+    return set(re.findall(r"SEQTRAIN_(?:[A-Z]+_)?KERNEL\((\w+),", text))
 
 
 def compilers() -> list[Compiler]:

@@ -120,7 +120,7 @@ def test_the_number_of_launches_does_not_depend_on_the_frames() -> None:
                 ),
                 torch.randn(1, frames, 3),
             )
-        assert len(cuda.launched) == 6
+        assert len(cuda.launched) == 8
 
 
 def test_errors_are_those_of_the_cpu() -> None:

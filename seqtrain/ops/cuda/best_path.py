@@ -7,6 +7,7 @@ import torch
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import Automata
+from seqtrain.ops.cuda.copies import to_device
 from seqtrain.ops.cuda.layout import lay_out_best_path
 from seqtrain.ops.cuda.rows import dtype_code, strides, suffix
 from seqtrain.ops.cuda.runtime import Runtime, threads_for
@@ -43,7 +44,7 @@ def forward(
     offsets = None if offsets is None else arguments.int64(offsets)
     batch, device = arguments.batch_size(scores, offsets), on.device
     status, _ = feasible(automata, scores, offsets, lengths, on_infeasible)
-    status = status.to(device)
+    status = to_device(status, device)
     value = torch.zeros(batch, dtype=torch.float64, device=device)
     labels, states, path = (
         torch.full((batch, max_frames), -1, dtype=torch.int64, device=device) for _ in range(3)
@@ -57,8 +58,9 @@ def forward(
             f"best_path_{suffix(scores.dtype)}", "BestPathProblem", batch, threads_for(layout.nodes, _THREADS),
             state_bytes if workspace is None else 0,
             **layout.fields, batch=batch, scores=scores, dtype=dtype_code(scores.dtype), stride_utterance=utterance,
-            stride_frame=frame, stride_label=label, offsets=None if offsets is None else offsets.to(device),
-            lengths=lengths.to(device), padded_frames=scores.shape[1] if offsets is None else 0, states=layout.nodes,
+            stride_frame=frame, stride_label=label, offsets=None if offsets is None else to_device(offsets, device),
+            lengths=to_device(lengths, device), padded_frames=scores.shape[1] if offsets is None else 0,
+            states=layout.nodes,
             back=torch.empty((scores.shape[:-1].numel(), layout.nodes), dtype=torch.int32, device=device),
             workspace=workspace, max_frames=max_frames, value=value, path_labels=labels, path_states=states,
             path_arcs=path, status=status,

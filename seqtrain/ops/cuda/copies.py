@@ -6,9 +6,22 @@ import torch
 
 from seqtrain.capture import is_capturing, refused
 
-__all__ = ["DeviceCopies", "keep_for_graphs"]
+__all__ = ["DeviceCopies", "keep_for_graphs", "to_device"]
 
 _IN_GRAPHS: dict[int, object] = {}
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor there, without waiting for what the stream has still to do, as a blocking copy would each time.
+
+    Of host memory that isn't pinned CUDA has taken its own copy when this returns, so that it may be freed or written
+    to. Pinned memory, which it would read later, is copied before.
+    """
+    if tensor.device == device:
+        return tensor
+    if tensor.is_pinned():
+        tensor = tensor.clone()
+    return tensor.to(device, non_blocking=True)
 
 
 def keep_for_graphs(thing: object) -> None:
@@ -39,7 +52,7 @@ class DeviceCopies:
             return tensor.to(torch.float64).contiguous()
         if is_capturing(device):
             return self._latest(name, tensor, version)
-        copy = tensor.to(device=device, dtype=torch.float64).contiguous()
+        copy = to_device(tensor.to(torch.float64).contiguous(), device)
         self._made[name] = (tensor, version, copy)
         return copy
 

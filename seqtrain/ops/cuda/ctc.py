@@ -1,6 +1,7 @@
-"""CTC's operators on CUDA: what `seqtrain.ops.ctc` does on the CPU, in five launches whatever the number of frames.
+"""CTC's operators on CUDA: what `seqtrain.ops.ctc` does on the CPU, in six launches and two of the backward pass,
+whatever the number of frames.
 
-While a CUDA graph is captured, targets and lengths are on the device, where a sixth checks them.
+While a CUDA graph is captured, targets and lengths are on the device, where a seventh checks them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from seqtrain.capture import is_capturing
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.ctc import feasible
+from seqtrain.ops.cuda.copies import to_device
 from seqtrain.ops.cuda.frames import Frames, captured_frames, checked_frames, frames_again, in_place
 from seqtrain.ops.cuda.rows import Rows
 from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
@@ -31,13 +33,8 @@ class _Targets(NamedTuple):
     labels: torch.Tensor
     lengths: torch.Tensor
 
-    def columns(self, blank: int) -> torch.Tensor:
-        """(B, 1 + U): blank and the targets, -1 past the last."""
-        batch, width = self.labels.shape
-        device = self.labels.device
-        inside = torch.arange(width, device=device) < self.lengths[:, None]
-        first = torch.full((batch, 1), blank, dtype=torch.int64, device=device)
-        return torch.cat([first, torch.where(inside, self.labels, torch.full_like(self.labels, -1))], 1)
+    def on(self, device: torch.device) -> _Targets:
+        return _Targets(to_device(self.labels, device), to_device(self.lengths, device))
 
 
 def _targets(on: Runtime, labels: torch.Tensor, lengths: torch.Tensor) -> _Targets:
@@ -46,10 +43,25 @@ def _targets(on: Runtime, labels: torch.Tensor, lengths: torch.Tensor) -> _Targe
     return _Targets(arguments.int64(labels), arguments.int64(lengths))
 
 
-def _columns(on: Runtime, targets: _Targets, blank: int, num_labels: int) -> torch.Tensor:
-    """Of the targets, where they are; a replay's may be no labels, and must not lead out of the scores."""
-    columns = targets.columns(blank)
-    return columns.clamp(max=num_labels - 1) if is_capturing(on.device) else columns
+class _Columns(NamedTuple):
+    """(B, 1 + U) on the device: blank and the targets, -1 past the last, and which of them have one label."""
+
+    labels: torch.Tensor
+    following: torch.Tensor
+
+
+def _columns(on: Runtime, targets: _Targets, blank: int, num_labels: int) -> _Columns:
+    """Of targets on the device."""
+    batch, width = targets.labels.shape
+    columns = _Columns(
+        *(torch.empty((batch, 1 + width), dtype=d, device=on.device) for d in (torch.int64, torch.int32))
+    )
+    on.launch(
+        "ctc_columns", "CtcColumnsProblem", batch, threads_for(1 + width, 512),
+        labels=num_labels, max_targets=width, blank=blank, targets=targets.labels, target_lengths=targets.lengths,
+        column_labels=columns.labels, following=columns.following,
+    )  # fmt: skip
+    return columns
 
 
 def _checked(
@@ -75,7 +87,7 @@ def _checked(
     lengths = arguments.int64(lengths)
     offsets = None if offsets is None else arguments.int64(offsets)
     status = feasible(scores, offsets, targets.labels, lengths, targets.lengths, blank, on_infeasible)
-    return checked_frames(on, lengths, offsets), status.to(on.device)
+    return checked_frames(on, lengths, offsets), to_device(status, on.device)
 
 
 def _division(on: Runtime, pairs: int, threads: int, real: torch.dtype) -> tuple[int, int]:
@@ -116,8 +128,9 @@ def forward(
     normalizer = torch.empty((*rows, 2) if normalize else (0,), dtype=real, device=device)
     value = torch.zeros(batch, dtype=torch.float64, device=device)
     if batch:
-        columns = _columns(on, given, blank, scores.shape[-1]).to(device)
-        pass_over = Rows(on, scores, frames, columns, shared_columns=False, normalize=normalize)
+        given = given.on(device)
+        columns = _columns(on, given, blank, scores.shape[-1])
+        pass_over = Rows(on, scores, frames, columns.labels, shared_columns=False, normalize=normalize)
         emissions = pass_over.emissions(scores, status, normalizer if normalize else None)
         likelihood = torch.full((batch,), float("-inf"), dtype=torch.float64, device=device)
         pairs = width + 1  # of a blank and a label
@@ -130,8 +143,8 @@ def forward(
             "max_targets": width,
             "offsets": pass_over.offsets,
             "lengths": pass_over.lengths,
-            "targets": given.labels.to(device),
-            "target_lengths": given.lengths.to(device),
+            "targets": given.labels,
+            "target_lengths": given.lengths,
             "emission": emissions.mantissa,
             "emission_exponent": emissions.exponent,
             "store": cells(pass_over.count, 2 * pairs, real=real, device=device),
@@ -180,8 +193,8 @@ def backward_into(
     if arguments.batch_size(gradient, offsets) == 0:
         return
     frames = frames_again(on, gradient, lengths, offsets)
-    columns = _columns(on, _targets(on, targets, target_lengths), blank, gradient.shape[-1])
-    pass_over = Rows(on, gradient, frames, columns.to(on.device), shared_columns=False, normalize=normalize)
+    columns = _columns(on, _targets(on, targets, target_lengths).on(on.device), blank, gradient.shape[-1])
+    pass_over = Rows(on, gradient, frames, columns.labels, shared_columns=False, normalize=normalize)
     pass_over.gradient(
         gradient,
         scores if normalize else None,
@@ -189,7 +202,7 @@ def backward_into(
         normalizer if normalize else None,
         grad_loss.to(torch.float64).contiguous(),
         status,
-        order=columns.argsort(dim=1, stable=True).to(on.device),
+        following=columns.following,
         sign=-1.0,
     )
 

@@ -8,6 +8,7 @@ import torch
 
 from seqtrain.capture import check_readable, is_capturing
 from seqtrain.ops import arguments
+from seqtrain.ops.cuda.copies import to_device
 from seqtrain.ops.cuda.runtime import Runtime
 
 __all__ = ["Frames", "captured_frames", "checked_frames", "frames_again", "in_place"]
@@ -30,7 +31,9 @@ class Frames(NamedTuple):
 def checked_frames(on: Runtime, lengths: torch.Tensor, offsets: torch.Tensor | None) -> Frames:
     """Of int64 in host memory, checked before."""
     longest = int(lengths.max()) if lengths.numel() else 0
-    return Frames(lengths.to(on.device), None if offsets is None else offsets.to(on.device), longest)
+    return Frames(
+        to_device(lengths, on.device), None if offsets is None else to_device(offsets, on.device), longest
+    )
 
 
 def in_place(on: Runtime, tensor: torch.Tensor, argument: str) -> torch.Tensor:

@@ -14,6 +14,7 @@ from seqtrain.errors import DerivativeError
 from seqtrain.infeasible import report_inside
 from seqtrain.ops import arguments
 from seqtrain.ops.automata import Automata
+from seqtrain.ops.cuda.copies import to_device
 from seqtrain.ops.cuda.frames import checked_frames, frames_again
 from seqtrain.ops.cuda.layout import lay_out
 from seqtrain.ops.cuda.rows import Rows
@@ -76,7 +77,7 @@ def forward(
     shared = automata.size == 1
     width = int(summary.labels.max()) if automata.size else 0
     real, device = arguments.arithmetic_dtype(scores), on.device
-    status = status.to(device)
+    status = to_device(status, device)
     value = torch.zeros(batch, dtype=torch.float64, device=device)
     occupancies = torch.empty(
         (*scores.shape[:-1], width) if with_scores_gradient else (0,), dtype=real, device=device
@@ -161,7 +162,7 @@ def scores_backward_into(
         on, gradient, frames, column_labels, shared_columns=column_labels.shape[0] == 1, normalize=False
     )  # fmt: skip
     pass_over.gradient(
-        gradient, None, occupancies, None, grad_value.to(torch.float64).contiguous(), status, order=None, sign=1.0
+        gradient, None, occupancies, None, grad_value.to(torch.float64).contiguous(), status, following=None, sign=1.0
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from seqtrain.ops import arguments
+from seqtrain.ops.cuda.copies import to_device
 from seqtrain.ops.cuda.kept import KeptBy
 from seqtrain.ops.cuda.runtime import Runtime
 from seqtrain.ops.kernels import KERNELS
@@ -95,5 +96,5 @@ def _lay_out(
     if bool(fault.any()):
         return None, fault
     # One byte more: torch takes no empty memory.
-    block = torch.frombuffer(bytearray(content + b"\0"), dtype=torch.uint8).to(on.device)
+    block = to_device(torch.frombuffer(bytearray(content + b"\0"), dtype=torch.uint8), on.device)
     return LatticeLayout(block, block[integers:], int(state_offsets[-1]), states, arcs, widest), fault

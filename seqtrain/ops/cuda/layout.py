@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from seqtrain.ops.automata import Automata
+from seqtrain.ops.cuda.copies import to_device
 from seqtrain.ops.cuda.runtime import Argument, Runtime
 from seqtrain.ops.kernels import KERNELS
 
@@ -48,11 +49,12 @@ def _copied(
 ) -> Layout:
     content, reals, integers, nodes = found
     # One byte more: torch takes no empty memory.
-    block = torch.frombuffer(bytearray(content + b"\0"), dtype=torch.uint8).to(on.device)
+    block = torch.frombuffer(bytearray(content + b"\0"), dtype=torch.uint8)
+    block = to_device(block, on.device)
     fields: dict[str, Argument] = {
         "graphs": block,
         "reals": block[reals:],
         "integers": block[integers:],
         "shared_graph": automata.size == 1,
     }
-    return Layout(fields, nodes, columns.to(on.device))
+    return Layout(fields, nodes, to_device(columns, on.device))

@@ -8,17 +8,22 @@ import torch
 
 from seqtrain.ops import arguments
 from seqtrain.ops.cuda.frames import Frames
-from seqtrain.ops.cuda.runtime import Argument, Runtime, threads_for
+from seqtrain.ops.cuda.runtime import LARGEST_BLOCK, Argument, Runtime
 
 __all__ = ["Emissions", "Rows", "dtype_code", "strides", "suffix"]
 
 _DTYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 _MOST_ROW_BLOCKS = 1 << 20
 _WORKSPACE_BLOCKS = 1024
+_PIECE_BYTES = 16  # what a thread reads at once (csrc/cuda/storage.h)
+_WARP, _WARPS_OF_BLOCK = 32, 8
+# Of a warp, of which no row has more than it needs: then fewer wait for each other, and more rows are under way.
+_PIECES_OF_WARP, _COLUMNS_OF_WARP = 64 * _WARP, 16 * _WARP
+_SUMMARY_BYTES = 3 * 8 * (LARGEST_BLOCK // _WARP)
 _VALUE_THREADS = 128  # always: a sum's order doesn't depend on the other utterances
 _NOTHING: dict[str, Argument] = dict.fromkeys(
     (
-        "scores", "gradient", "column_labels", "order", "normalizer", "emission", "emission_exponent", "row_log",
+        "scores", "gradient", "column_labels", "following", "normalizer", "emission", "emission_exponent", "row_log",
         "row_status", "log_likelihood", "value", "status", "weight", "occupancies", "workspace",
         "gradient_stride_utterance", "gradient_stride_frame", "gradient_stride_label",
     )
@@ -48,6 +53,26 @@ def strides(tensor: torch.Tensor) -> tuple[int, int, int]:
     """Of utterances (0 where rows are packed), of frames and of labels, in elements."""
     stride = tensor.stride()
     return (stride[0], stride[1], stride[2]) if tensor.dim() == 3 else (0, stride[0], stride[1])
+
+
+class _Crews(NamedTuple):
+    """Who works on the rows: one block on each, or one of its warps."""
+
+    blocks: int
+    threads: int
+    warp_a_row: bool
+
+
+def _threads_of_row(pieces: int, columns: int) -> int:
+    """Of the row's size alone, so that the bits of an utterance don't depend on the batch."""
+    warps = max(-(-pieces // _PIECES_OF_WARP), -(-columns // _COLUMNS_OF_WARP), 1)
+    return min(warps * _WARP, LARGEST_BLOCK)
+
+
+def _crews(rows: int, threads_of_row: int, most_blocks: int = _MOST_ROW_BLOCKS) -> _Crews:
+    if threads_of_row > _WARP:
+        return _Crews(min(rows, most_blocks), threads_of_row, False)
+    return _Crews(min(-(-rows // _WARPS_OF_BLOCK), most_blocks), _WARP * _WARPS_OF_BLOCK, True)
 
 
 class Rows:
@@ -92,16 +117,32 @@ class Rows:
             "value_sign": 1.0,
             "occupancy_sign": 1.0,
         }
-        self.threads = threads_for(max(like.shape[-1] if normalize else 0, self.width), 256)
-        self.gradient_threads = threads_for(like.shape[-1], 256)
+        pieces = -(-like.shape[-1] * like.element_size() // _PIECE_BYTES)
+        self._emission_threads = _threads_of_row(pieces if normalize else 0, self.width)
+        self._gradient_threads = _threads_of_row(pieces, self.width)
 
-    def _launch(self, kernel: str, blocks: int, threads: int, shared: int = 0, **fields: Argument) -> None:
-        self.runtime.launch(kernel, "RowsProblem", blocks, threads, shared, **{**self._common, **fields})
+    def _launch(
+        self,
+        kernel: str,
+        blocks: int,
+        threads: int,
+        shared: int = 0,
+        /,
+        *,
+        warp_a_row: bool = False,
+        **fields: Argument,
+    ) -> None:
+        fields = {**self._common, **fields, "warp_a_row": warp_a_row}
+        self.runtime.launch(kernel, "RowsProblem", blocks, threads, shared, **fields)
+
+    @property
+    def _all(self) -> int:
+        return min(self.batch * self.max_frames, self.count)
 
     @property
     def row_blocks(self) -> int:
-        """Blocks of a launch over all rows; each goes over several where there are more."""
-        return min(self.batch * self.max_frames, self.count, _MOST_ROW_BLOCKS)
+        """Blocks of a launch with one for each row; each goes over several where there are more."""
+        return min(self._all, _MOST_ROW_BLOCKS)
 
     def emissions(
         self, scores: torch.Tensor, status: torch.Tensor, normalizer: torch.Tensor | None
@@ -115,8 +156,9 @@ class Rows:
             torch.empty(self.count, dtype=torch.float64, device=device),
             torch.empty(self.count, dtype=torch.int32, device=device),
         )
+        blocks, threads, warp_a_row = _crews(self._all, self._emission_threads)
         self._launch(
-            f"emissions_{self.suffix}", self.row_blocks, self.threads,
+            f"emissions_{self.suffix}", blocks, threads, 0 if warp_a_row else _SUMMARY_BYTES, warp_a_row=warp_a_row,
             scores=scores, status=status, normalizer=normalizer, emission=found.mantissa,
             emission_exponent=found.exponent, row_log=found.row_log, row_status=found.row_status,
         )  # fmt: skip
@@ -143,22 +185,26 @@ class Rows:
         weight: torch.Tensor,
         status: torch.Tensor,
         *,
-        order: torch.Tensor | None,
+        following: torch.Tensor | None,
         sign: float,
     ) -> None:
-        """Writes weight · (softmax where normalized + sign · occupancies), each element once but for the columns."""
+        """Writes weight · (softmax where normalized + sign · occupancies), each element once but for the columns.
+
+        `following` (B, K) int32 names columns with one label (csrc/cuda/rows.h); None where labels are distinct.
+        """
         needed = self.width * (8 if self.suffix == "float64" else 4)
-        blocks = self.row_blocks
-        if not self.runtime.fits(needed):
+        blocks, threads, warp_a_row = _crews(self._all, self._gradient_threads)
+        of_block = needed * (threads // _WARP if warp_a_row else 1)
+        if not self.runtime.fits(of_block):
             blocks = min(blocks, _WORKSPACE_BLOCKS)
-        workspace = self.runtime.workspace(blocks, needed)
+        workspace = self.runtime.workspace(blocks, of_block)
         utterance, frame, label = strides(gradient)
         own = {} if scores is None else dict(
             zip(("stride_utterance", "stride_frame", "stride_label"), strides(scores), strict=True)
         )  # fmt: skip
         self._launch(
-            f"gradient_{self.suffix}", blocks, self.gradient_threads, needed if workspace is None else 0,
+            f"gradient_{self.suffix}", blocks, threads, of_block if workspace is None else 0, warp_a_row=warp_a_row,
             gradient=gradient, gradient_stride_utterance=utterance, gradient_stride_frame=frame,
             gradient_stride_label=label, scores=scores, occupancies=occupancies, normalizer=normalizer,
-            weight=weight, status=status, order=order, occupancy_sign=sign, workspace=workspace, **own,
+            weight=weight, status=status, following=following, occupancy_sign=sign, workspace=workspace, **own,
         )  # fmt: skip
