@@ -256,9 +256,6 @@ class CtcSweep {
 
     CtcRow<Real> next = first_row_of_half(), row = next;
     const auto copy = [&](char* memory_of_slot) {
-      struct alignas(16) Words {
-        char bytes[16];
-      };
       constexpr int words_of_pair = 2 * sizeof(Cell<Real>) / sizeof(Words);
       const CtcSlot<Real> slot(memory_of_slot, columns_);
       copy_emissions<per>(team_, slot.emissions, next.mantissa, next.exponent, columns_);
