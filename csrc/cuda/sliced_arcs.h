@@ -108,10 +108,10 @@ struct SlicedArcs {
     if (i >= lanes) return;
     Lane next = lane(i);
     while (i < lanes) {
-      const Lane here = next;
+      const Lane here = sizeof(Real) == sizeof(float) ? next : lane(i);  // there are no registers for two in double
       const int number = i;
       i += cluster.step();
-      if (i < lanes) next = lane(i);
+      if (sizeof(Real) == sizeof(float) && i < lanes) next = lane(i);
       use(number, here);
     }
   }
