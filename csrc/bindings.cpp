@@ -15,9 +15,10 @@ namespace nb = nanobind;
 namespace seqtrain {
 namespace {
 
-// → (bytes, place of the reals, place of the integers, the most nodes of a graph)
-std::tuple<nb::bytes, int64_t, int64_t, int64_t> device_layout(const DeviceLayout& layout) {
-  return {nb::bytes(layout.bytes.data(), layout.bytes.size()), layout.reals, layout.integers, layout.nodes};
+// → (writable bytes, as torch takes them without a copy, place of the reals, place of the integers, the most nodes of a
+// graph)
+std::tuple<nb::bytearray, int64_t, int64_t, int64_t> device_layout(const DeviceLayout& layout) {
+  return {nb::bytearray(layout.bytes.data(), layout.bytes.size()), layout.reals, layout.integers, layout.nodes};
 }
 
 template <class Real>

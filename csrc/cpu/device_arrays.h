@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 namespace seqtrain {
@@ -11,16 +10,25 @@ namespace seqtrain {
 template <class T, class Items>
 inline int64_t put(std::vector<T>& array, const Items& items) {
   const auto place = static_cast<int64_t>(array.size());
-  for (const auto item : items) array.push_back(static_cast<T>(item));
+  array.resize(array.size() + items.size());
+  T* out = array.data() + place;
+  for (const auto item : items) *out++ = static_cast<T>(item);
   return place;
+}
+
+// An array right behind what there is.
+template <class T>
+inline void extend(std::vector<char>& out, const std::vector<T>& items) {
+  const auto* bytes = reinterpret_cast<const char*>(items.data());
+  out.insert(out.end(), bytes, bytes + items.size() * sizeof(T));
 }
 
 // An array behind what there is, aligned; where it begins.
 template <class T>
 inline int64_t append(std::vector<char>& out, const std::vector<T>& items) {
   const std::size_t place = (out.size() + 15) / 16 * 16;
-  out.resize(place + items.size() * sizeof(T));
-  if (!items.empty()) std::memcpy(out.data() + place, items.data(), items.size() * sizeof(T));
+  out.resize(place);
+  extend(out, items);
   return static_cast<int64_t>(place);
 }
 

@@ -27,6 +27,12 @@ void split_weight(double weight, Real& mantissa, int32_t& exponent) {
 }
 
 template <class Real>
+struct Workspace {
+  GraphLayout<Real> layout;
+  Grouping by_column;
+};
+
+template <class Real>
 struct FlatGraph {
   GraphTable table{};
   std::vector<int32_t> integers;
@@ -36,11 +42,12 @@ struct FlatGraph {
   // Log weights; -inf for none.
   template <class Weight>
   void put_weights(int64_t count, const Weight& weight, int64_t& exponent_place, int64_t& mantissa_place) {
-    std::vector<Real> mantissa(at(count));
-    std::vector<int32_t> exponent(at(count));
-    for (int64_t i = 0; i < count; i++) split_weight(weight(i), mantissa[at(i)], exponent[at(i)]);
-    exponent_place = put(integers, exponent);
-    mantissa_place = put(reals, mantissa);
+    exponent_place = static_cast<int64_t>(integers.size());
+    mantissa_place = static_cast<int64_t>(reals.size());
+    integers.resize(integers.size() + at(count));
+    reals.resize(reals.size() + at(count));
+    for (int64_t i = 0; i < count; i++)
+      split_weight(weight(i), reals[at(mantissa_place + i)], integers[at(exponent_place + i)]);
   }
 
   SliceTable put_slices(const Slices<Real>& slices) {
@@ -53,10 +60,13 @@ struct FlatGraph {
     return place;
   }
 
-  void build(const GraphView& graph, bool with_weights) {
+  void build(const GraphView& graph, bool with_weights, Workspace<Real>& work) {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    GraphLayout<Real> layout;
+    GraphLayout<Real>& layout = work.layout;
     layout.build(graph);
+    const std::size_t slices = layout.incoming.input.size() + layout.outgoing.input.size();
+    integers.reserve(3 * slices + 8 * at(layout.nodes() + graph.arcs + graph.finals + 16));
+    reals.reserve(slices + at(layout.nodes() + graph.arcs + graph.finals));
     table.single = layout.single;
     table.arrivals = layout.arrivals;
     table.aggregates = layout.aggregates;
@@ -72,7 +82,7 @@ struct FlatGraph {
     table.column = put(integers, layout.column);
     table.slot_of_arrival = put(integers, layout.slot_of_arrival);
     table.aggregate_begin = put(integers, layout.aggregate_begin);
-    Grouping by_column;
+    Grouping& by_column = work.by_column;
     by_column.build(table.columns, layout.arrivals, [&](int64_t m) { return int64_t{layout.column[at(m)]}; });
     table.column_begin = put(integers, by_column.begin);
     table.column_arrival = put(integers, by_column.order);
@@ -106,8 +116,6 @@ struct FlatGraph {
   }
 };
 
-struct Nothing {};
-
 }  // namespace
 
 template <class Real>
@@ -117,24 +125,29 @@ DeviceLayout lay_out_for_device(const Graphs& graphs, bool with_weights, int64_t
   std::vector<double> work(at(graphs.graphs));
   for (int64_t g = 0; g < graphs.graphs; g++)
     work[at(g)] = 16.0 * static_cast<double>(graphs.arc_offsets[g + 1] - graphs.arc_offsets[g] + 16);
-  for_each_utterance<Nothing>(work, threads,
-                              [&](int64_t g, Nothing&) { flat[at(g)].build(view(graphs, g), with_weights); });
+  for_each_utterance<Workspace<Real>>(work, threads, [&](int64_t g, Workspace<Real>& workspace) {
+    flat[at(g)].build(view(graphs, g), with_weights, workspace);
+  });
   DeviceLayout out{};
   std::vector<GraphTable> tables;
-  std::vector<int32_t> all_integers;
-  std::vector<Real> all_reals;
+  int64_t integers = 0, reals = 0;
   for (int64_t g = 0; g < graphs.graphs; g++) {
     FlatGraph<Real>& one = flat[at(g)];
-    one.shift(put(all_integers, one.integers), put(all_reals, one.reals));
+    one.shift(integers, reals);
+    integers += static_cast<int64_t>(one.integers.size());
+    reals += static_cast<int64_t>(one.reals.size());
     one.table.first_arc = graphs.arc_offsets[g];
     one.table.first_final = graphs.final_offsets[g];
     tables.push_back(one.table);
     out.nodes = std::max(out.nodes, one.table.arrivals + one.table.aggregates);
     for (int64_t k = 0; k < width; k++) column_labels[g * width + k] = k < one.table.columns ? one.labels[at(k)] : -1;
   }
+  out.bytes.reserve(tables.size() * sizeof(GraphTable) + at(reals) * sizeof(Real) + at(integers) * 4 + 64);
   append(out.bytes, tables);
-  out.reals = append(out.bytes, all_reals);
-  out.integers = append(out.bytes, all_integers);
+  out.reals = append(out.bytes, std::vector<Real>{});
+  for (const FlatGraph<Real>& one : flat) extend(out.bytes, one.reals);
+  out.integers = append(out.bytes, std::vector<int32_t>{});
+  for (const FlatGraph<Real>& one : flat) extend(out.bytes, one.integers);
   return out;
 }
 

@@ -12,7 +12,7 @@ namespace seqtrain {
 void summarize(const Graphs& graphs, int64_t* fewest, int64_t* most, int64_t* labels, int threads) {
   std::vector<double> work(at(graphs.graphs));
   for (int64_t g = 0; g < graphs.graphs; g++)
-    work[at(g)] = static_cast<double>(graphs.arc_offsets[g + 1] - graphs.arc_offsets[g]);
+    work[at(g)] = 4.0 * static_cast<double>(graphs.arc_offsets[g + 1] - graphs.arc_offsets[g]);
   for_each_utterance<UsefulArcs>(work, threads, [&](int64_t g, UsefulArcs& useful) {
     const GraphView graph = view(graphs, g);
     useful.build(graph);
@@ -25,7 +25,7 @@ void summarize(const Graphs& graphs, int64_t* fewest, int64_t* most, int64_t* la
     std::vector<int64_t> missing(at(graph.states), 0);  // useful arcs into a state that are not yet followed
     for (int64_t a = 0; a < graph.arcs; a++)
       if (useful.arc(graph, a)) {
-        seen.push_back(graph.label(a));
+        if (seen.empty() || seen.back() != graph.label(a)) seen.push_back(graph.label(a));
         missing[at(graph.destination(a))]++;
       }
     std::sort(seen.begin(), seen.end());

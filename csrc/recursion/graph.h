@@ -148,11 +148,9 @@ struct Slices {
     input.clear();
     mantissa.clear();
     exponent.clear();
-    struct Entry {
-      int32_t offset, lane, arc;
-    };
-    std::vector<Entry> entries;
-    std::vector<std::vector<int32_t>> rest(lanes);
+    std::vector<Entry>& entries = entries_;
+    auto& rest = rest_;
+    rest.resize(lanes);
     for (int64_t slice = 0; slice < count; slice++) {
       const int64_t first = slice * lanes;
       entries.clear();
@@ -162,8 +160,9 @@ struct Slices {
           const int32_t a = arcs.order[at(k)];
           entries.push_back({input_of(a) - static_cast<int32_t>(lane), static_cast<int32_t>(lane), a});
         }
-      std::stable_sort(entries.begin(), entries.end(),
-                       [](const Entry& x, const Entry& y) { return x.offset < y.offset; });
+      std::sort(entries.begin(), entries.end(), [](const Entry& x, const Entry& y) {
+        return x.offset != y.offset ? x.offset < y.offset : x.lane != y.lane ? x.lane < y.lane : x.arc < y.arc;
+      });
       for (std::size_t i = 0; i < entries.size();) {
         std::size_t j = i;
         while (j < entries.size() && entries[j].offset == entries[i].offset) j++;
@@ -197,6 +196,12 @@ struct Slices {
   }
 
  private:
+  struct Entry {
+    int32_t offset, lane, arc;
+  };
+  std::vector<Entry> entries_;
+  std::vector<Index32> rest_;
+
   std::size_t open_row(int32_t row_base) {
     base.push_back(row_base);
     input.insert(input.end(), lanes, 0);
@@ -253,18 +258,23 @@ class GraphLayout {
     const int64_t states = graph.states;
     arc_arrival.assign(at(graph.arcs), -1);
     // Distinct labels into each state, in ascending order; arcs into the state name the arrival by its rank there.
-    std::vector<Index32> labels_into(at(states));
+    labels_begin_.assign(1, 0);
+    labels_.clear();
     for (int64_t s = 0; s < states; s++) {
-      if (!useful_.state(s)) continue;
-      Index32& labels = labels_into[at(s)];
-      for (int64_t k = useful_.by_destination.begin[at(s)]; k < useful_.by_destination.begin[at(s + 1)]; k++) {
-        const int32_t a = useful_.by_destination.order[at(k)];
-        if (useful_.arc(graph, a)) labels.push_back(graph.label(a));
+      const auto first = static_cast<std::ptrdiff_t>(labels_.size());
+      if (useful_.state(s)) {
+        for (int64_t k = useful_.by_destination.begin[at(s)]; k < useful_.by_destination.begin[at(s + 1)]; k++) {
+          const int32_t a = useful_.by_destination.order[at(k)];
+          if (useful_.arc(graph, a)) labels_.push_back(graph.label(a));
+        }
+        std::sort(labels_.begin() + first, labels_.end());
+        labels_.erase(std::unique(labels_.begin() + first, labels_.end()), labels_.end());
       }
-      std::sort(labels.begin(), labels.end());
-      labels.erase(std::unique(labels.begin(), labels.end()), labels.end());
+      labels_begin_.push_back(static_cast<int64_t>(labels_.size()));
     }
-    const auto is_single = [&](int64_t s) { return labels_into[at(s)].size() == 1 && s != graph.start; };
+    const auto is_single = [&](int64_t s) {
+      return labels_begin_[at(s + 1)] - labels_begin_[at(s)] == 1 && s != graph.start;
+    };
     single = 0;
     for (int64_t s = 0; s < states; s++) single += useful_.state(s) && is_single(s) ? 1 : 0;
     first_arrival_.assign(at(states), -1);
@@ -275,7 +285,7 @@ class GraphLayout {
       if (useful_.state(s) && is_single(s)) {
         first_arrival_[at(s)] = slot_[at(s)] = static_cast<int32_t>(label.size());
         slot_of_arrival.push_back(static_cast<int32_t>(label.size()));
-        label.push_back(labels_into[at(s)][0]);
+        label.push_back(labels_[at(labels_begin_[at(s)])]);
       }
     aggregates = 0;
     aggregate_begin.assign(1, single);
@@ -283,9 +293,9 @@ class GraphLayout {
       if (useful_.state(s) && !is_single(s)) {
         first_arrival_[at(s)] = static_cast<int32_t>(label.size());
         slot_[at(s)] = static_cast<int32_t>(single + aggregates);
-        for (const int32_t l : labels_into[at(s)]) {
+        for (int64_t i = labels_begin_[at(s)]; i < labels_begin_[at(s + 1)]; i++) {
           slot_of_arrival.push_back(slot_[at(s)]);
-          label.push_back(l);
+          label.push_back(labels_[at(i)]);
         }
         aggregate_begin.push_back(static_cast<int64_t>(label.size()));
         aggregates++;
@@ -293,9 +303,10 @@ class GraphLayout {
     arrivals = static_cast<int64_t>(label.size());
     for (int64_t a = 0; a < graph.arcs; a++) {
       if (!useful_.arc(graph, a)) continue;
-      const Index32& labels = labels_into[at(graph.destination(a))];
-      const auto rank = std::lower_bound(labels.begin(), labels.end(), graph.label(a)) - labels.begin();
-      arc_arrival[at(a)] = first_arrival_[at(graph.destination(a))] + static_cast<int32_t>(rank);
+      const int64_t s = graph.destination(a);
+      const auto first = labels_.begin() + labels_begin_[at(s)];
+      const auto rank = std::lower_bound(first, labels_.begin() + labels_begin_[at(s + 1)], graph.label(a)) - first;
+      arc_arrival[at(a)] = first_arrival_[at(s)] + static_cast<int32_t>(rank);
     }
   }
 
@@ -324,9 +335,10 @@ class GraphLayout {
       }
     if (arrivals == 0 || std::abs(largest_weight) < ordinary_weight) largest_weight = 0;
     const auto weight = [&](int32_t a) { return graph.weight[a] - largest_weight; };
-    Grouping into, out_of;
+    Grouping& into = grouping_;
     into.build(arrivals, graph.arcs, [&](int64_t a) { return int64_t{arc_arrival[at(a)]}; });
     incoming.build(arrivals, into, [&](int32_t a) { return arc_source[at(a)]; }, weight);
+    Grouping& out_of = grouping_;
     out_of.build(slots(), graph.arcs, [&](int64_t a) {
       return arc_arrival[at(a)] >= 0 ? int64_t{slot_[at(graph.source(a))]} : int64_t{-1};
     });
@@ -355,6 +367,9 @@ class GraphLayout {
 
   UsefulArcs useful_;
   Index32 first_arrival_, slot_;
+  Index labels_begin_;
+  Index32 labels_;
+  Grouping grouping_;
 };
 
 }  // namespace seqtrain

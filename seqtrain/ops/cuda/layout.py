@@ -45,12 +45,11 @@ def lay_out_best_path(on: Runtime, automata: Automata) -> Layout:
 
 
 def _copied(
-    on: Runtime, automata: Automata, found: tuple[bytes, int, int, int], columns: torch.Tensor
+    on: Runtime, automata: Automata, found: tuple[bytearray, int, int, int], columns: torch.Tensor
 ) -> Layout:
     content, reals, integers, nodes = found
-    # One byte more: torch takes no empty memory.
-    block = torch.frombuffer(bytearray(content + b"\0"), dtype=torch.uint8)
-    block = to_device(block, on.device)
+    # Torch takes no empty memory.
+    block = to_device(torch.frombuffer(content or bytearray(1), dtype=torch.uint8), on.device)
     fields: dict[str, Argument] = {
         "graphs": block,
         "reals": block[reals:],

@@ -14,7 +14,7 @@ from seqtrain.ops.cuda.cache import cache_directory, compiled
 from seqtrain.ops.cuda.cluster import LARGEST_CLUSTER
 from seqtrain.ops.cuda.compiler import find_compiler
 from seqtrain.ops.cuda.driver import Driver, find_driver
-from seqtrain.ops.cuda.source import problem_fields, problem_type, source
+from seqtrain.ops.cuda.source import problem_names, problem_type, source
 
 __all__ = ["LARGEST_BLOCK", "REDUCTION_BYTES", "Runtime", "runtime", "threads_for"]
 
@@ -106,20 +106,22 @@ class Runtime:
         allocated on the stream. `shared_bytes` come on top of what reductions need. Of the blocks, `cluster` run
         together each time.
         """
-        fields = problem_fields(problem)
-        names = {name for name, _ in fields}
-        if names != arguments.keys():
-            raise TypeError(
-                f"{problem}: missing {names - arguments.keys()}, unknown {arguments.keys() - names}"
-            )
-        values = []
-        for name, _ in fields:
+        names = problem_names(problem)
+        if len(names) != len(arguments) or not all(map(arguments.__contains__, names)):
+            missing = set(names) - arguments.keys()
+            raise TypeError(f"{problem}: missing {missing}, unknown {arguments.keys() - set(names)}")
+        values: list[int | float] = []
+        device = self.device
+        for name in names:
             value = arguments[name]
-            if isinstance(value, torch.Tensor):
-                if value.device != self.device:
-                    raise TypeError(f"{problem}.{name} is on {value.device}, the kernel on {self.device}")
-                value = value.data_ptr()
-            values.append(0 if value is None else value)
+            if value is None:
+                values.append(0)
+            elif isinstance(value, torch.Tensor):
+                if value.device != device:
+                    raise TypeError(f"{problem}.{name} is on {value.device}, the kernel on {device}")
+                values.append(value.data_ptr())
+            else:
+                values.append(value)
         if blocks == 0:
             return
         with self._driver.context(self._index):

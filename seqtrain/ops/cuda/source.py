@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["OPTIONS", "Source", "problem_fields", "problem_type", "source"]
+__all__ = ["OPTIONS", "Source", "problem_fields", "problem_names", "problem_type", "source"]
 
 # No contraction of multiply and add: each operation rounds once, as it does on the host. NVRTC before 12 takes lambdas
 # for host functions unless all that's not annotated is device code.
@@ -59,6 +59,12 @@ def problem_fields(name: str) -> tuple[tuple[str, type], ...]:
                 raise ValueError(f"{name}.{declared[2]} is a {kind}, which has no 64 bits")
         return tuple(fields)
     raise KeyError(name)
+
+
+@cache
+def problem_names(name: str) -> tuple[str, ...]:
+    """Its fields, in that order."""
+    return tuple(field for field, _ in problem_fields(name))
 
 
 @cache
