@@ -160,7 +160,7 @@ SEQTRAIN_DEVICE T reduce(const Team& team, T value, Operation operation) {
 template <class Load, class Use>
 SEQTRAIN_DEVICE void for_batches(int first, int end, int step, const Load& load, const Use& use) {
   using Item = decltype(load(first));
-  constexpr int together = sizeof(Item) > 12 ? 2 : 4;
+  constexpr int together = sizeof(Item) > 12 ? 1 : 4;
   Item loaded[together];
   SEQTRAIN_ROLLED for (int begin = first; begin < end; begin += together * step) {
     SEQTRAIN_UNROLLED

@@ -130,9 +130,9 @@ struct DenominatorSweep {
 
   const DenominatorProblem& problem;
   Cluster cluster;
-  int64_t utterance, frames, first;
+  int64_t first;
+  int utterance, frames, frames_of_segment;
   int arrivals, nodes, slots, columns, width;
-  bool leaks;
   SlicedArcs<Real> incoming, outgoing;
   States<Real> now, other;
   Level level;  // of `now`
@@ -140,15 +140,15 @@ struct DenominatorSweep {
   SEQTRAIN_DEVICE DenominatorSweep(const Team& block, const DenominatorProblem& all, int64_t worker)
       : problem(all),
         cluster(block, all.workspace == nullptr),
-        utterance(worker / 2),
-        frames(all.lengths[utterance]),
-        first(first_row(all.offsets, utterance, all.max_frames)),
+        first(first_row(all.offsets, worker / 2, all.max_frames)),
+        utterance(static_cast<int>(worker / 2)),
+        frames(static_cast<int>(all.lengths[utterance])),
+        frames_of_segment(static_cast<int>(all.segment)),
         arrivals(static_cast<int>(all.arrivals)),
         nodes(arrivals + static_cast<int>(all.aggregates)),
         slots(static_cast<int>(all.slots)),
         columns(static_cast<int>(all.columns)),
         width(nodes + 1),
-        leaks(all.leak_mantissa != nullptr),
         incoming{all.incoming_row,      all.incoming_share,
                  all.incoming_begin,    all.incoming_node,
                  all.narrow != 0,       static_cast<const Real*>(all.incoming_mantissa),
@@ -160,22 +160,23 @@ struct DenominatorSweep {
         now(states_of<Real>(block, all.workspace, worker, width, 2, 0)),
         other(states_of<Real>(block, all.workspace, worker, width, 2, 1)) {}
 
-  SEQTRAIN_DEVICE int64_t half(bool forward) const { return forward ? middle_of(frames) : frames - middle_of(frames); }
-  SEQTRAIN_DEVICE int64_t segment_end(int64_t segment, bool forward) const {
-    const int64_t end = (segment + 1) * problem.segment;
+  SEQTRAIN_DEVICE bool leaks() const { return problem.leak_mantissa != nullptr; }
+  SEQTRAIN_DEVICE int half(bool forward) const { return forward ? (frames + 1) / 2 : frames / 2; }
+  SEQTRAIN_DEVICE int segment_end(int segment, bool forward) const {
+    const int end = (segment + 1) * frames_of_segment;
     return end < half(forward) ? end : half(forward);
   }
 
   SEQTRAIN_DEVICE States<Real> at(void* mantissa, int32_t* exponent, int64_t index) const {
     return {static_cast<Real*>(mantissa) + index * width, exponent + index * width};
   }
-  SEQTRAIN_DEVICE int64_t worker_of(bool forward) const { return 2 * utterance + (forward ? 0 : 1); }
+  SEQTRAIN_DEVICE int64_t worker_of(bool forward) const { return int64_t{2} * utterance + (forward ? 0 : 1); }
   // Frame number `i` of a direction, counted in the order in which it comes to them.
-  SEQTRAIN_DEVICE States<Real> stored(bool forward, int64_t i) const {
-    return at(problem.store, problem.store_exponent, worker_of(forward) * problem.segment + i % problem.segment);
+  SEQTRAIN_DEVICE States<Real> stored(bool forward, int i) const {
+    return at(problem.store, problem.store_exponent, worker_of(forward) * frames_of_segment + i % frames_of_segment);
   }
   // What a segment of a direction begins with.
-  SEQTRAIN_DEVICE States<Real> checkpoint(bool forward, int64_t segment) const {
+  SEQTRAIN_DEVICE States<Real> checkpoint(bool forward, int segment) const {
     return at(problem.checkpoint, problem.checkpoint_exponent, worker_of(forward) * problem.segments + segment);
   }
   SEQTRAIN_DEVICE States<Real> carry(bool forward) const {
@@ -187,7 +188,7 @@ struct DenominatorSweep {
       put_state<Real>(to, n, now.mantissa[n], now.exponent[n]);
   }
   // Likewise for the other direction to combine with: those of the slots in the order of the arrivals there.
-  SEQTRAIN_DEVICE void store_frame(bool forward, int64_t i) const {
+  SEQTRAIN_DEVICE void store_frame(bool forward, int i) const {
     if (forward) return store(stored(true, i));
     const States<Real> to = stored(false, i);
     for_batches(
@@ -232,23 +233,23 @@ struct DenominatorSweep {
 
     SEQTRAIN_DEVICE Loose<Real> of(int32_t column) const { return {mantissa[column], exponent[column]}; }
   };
-  SEQTRAIN_DEVICE Emissions emissions_of(int64_t t) const {
+  SEQTRAIN_DEVICE Emissions emissions_of(int t) const {
     if (problem.emissions_in_shared_memory != 0) return fetched(t);
     return given(t);
   }
-  SEQTRAIN_DEVICE Emissions given(int64_t t) const {
+  SEQTRAIN_DEVICE Emissions given(int t) const {
     const int64_t place = (first + t) * problem.columns;
     return {static_cast<Real*>(problem.emission) + place, problem.emission_exponent + place};
   }
-  SEQTRAIN_DEVICE Emissions fetched(int64_t t) const {
+  SEQTRAIN_DEVICE Emissions fetched(int t) const {
     auto* mantissa = reinterpret_cast<Real*>(cluster.team.shared(reduction_bytes + 2 * state_bytes<Real>(width)));
     auto* exponent = reinterpret_cast<int32_t*>(mantissa + 2 * columns);
-    const int64_t frame = t % 2 * columns;
+    const int frame = t % 2 * columns;
     return {mantissa + frame, exponent + frame};
   }
   // Emissions of a frame into the block's shared memory, where there is room: a step fetches the next one's, which so
   // waits for none.
-  SEQTRAIN_DEVICE void fetch(int64_t t) const {
+  SEQTRAIN_DEVICE void fetch(int t) const {
     if (problem.emissions_in_shared_memory == 0 || t < 0 || t >= frames) return;
     const Team& team = cluster.team;
     const Emissions from = given(t), to = fetched(t);
@@ -272,7 +273,7 @@ struct DenominatorSweep {
   // A node's value with what leaks to it; `values` hold none yet.
   SEQTRAIN_DEVICE Loose<Real> with_leak(States<Real> values, int node) const {
     Loose<Real> sum{values.mantissa[node], values.exponent[node]};
-    if (!leaks) return sum;
+    if (!leaks()) return sum;
     Real m;
     Exponent e;
     leak(node, m, e);
@@ -295,7 +296,7 @@ struct DenominatorSweep {
   }
 
   // From the frame before, with what leaked, to frame t, without.
-  SEQTRAIN_DEVICE void advance_forward(int64_t t) {
+  SEQTRAIN_DEVICE void advance_forward(int t) {
     const States<Real> source = now;
     now = other;
     other = source;
@@ -310,7 +311,7 @@ struct DenominatorSweep {
       const Loose<Real> y = emissions.of(column);
       put(now, lane.row, sum.mantissa * y.mantissa, sum.exponent + y.exponent, exponent, seen);
     });
-    if (problem.aggregates > 0 || leaks) cluster.end_of_frame();
+    if (problem.aggregates > 0 || leaks()) cluster.end_of_frame();
     for (int q = cluster.own_begin(); q < problem.aggregates; q += cluster.own_step()) {
       Loose<Real> sum;
       for (int64_t i = problem.aggregate_begin[q]; i < problem.aggregate_begin[q + 1]; i++) {
@@ -320,7 +321,7 @@ struct DenominatorSweep {
       put_own(arrivals + q, sum.mantissa, sum.exponent, exponent, seen);
     }
     wait_for_emissions();
-    if (!leaks) {
+    if (!leaks()) {
       level = Level::of(cluster, seen, exponent);
       return;
     }
@@ -339,7 +340,7 @@ struct DenominatorSweep {
   }
 
   SEQTRAIN_DEVICE void spread_leak() {
-    if (!leaks) return;
+    if (!leaks()) return;
     cluster.sync_own();  // others have looked at the frame without it
     // No node has more than all have together, and what leaks to it.
     const int32_t exponent = now.exponent[nodes] + headroom_of_sum - highest_level;
@@ -352,7 +353,7 @@ struct DenominatorSweep {
   }
 
   // The slots behind frame t, from those behind frame t + 1; both with the leak, and normalized.
-  SEQTRAIN_DEVICE void advance_backward(int64_t t) {
+  SEQTRAIN_DEVICE void advance_backward(int t) {
     Seen seen;
     fetch(t);
     if (t == frames - 1) {
@@ -391,7 +392,7 @@ struct DenominatorSweep {
     }
     wait_for_emissions();
     level = Level::of(cluster, seen, 0);
-    if (!leaks) return;
+    if (!leaks()) return;
     double sum;
     const int64_t top = sum_of_products<Real>(
         cluster, slots,
@@ -436,7 +437,7 @@ struct DenominatorSweep {
     e = int64_t{problem.final_exponent[f]} + value.exponent;
   }
   // Occupancies of frame t, number `i` of the other direction; 2^top is about the likelihood.
-  SEQTRAIN_DEVICE void combine(bool forward, int64_t i, int64_t t, bool begins, int64_t& top) {
+  SEQTRAIN_DEVICE void combine(bool forward, int i, int t, bool begins, int32_t& top) {
     const States<Real> found = stored(!forward, i);
     const auto alpha = [&](int64_t m) {
       return forward ? normalized(now, m) : Loose<Real>{found.mantissa[m], found.exponent[m]};
@@ -448,14 +449,14 @@ struct DenominatorSweep {
     };
     if (begins) {
       double sum;
-      top = sum_of_products<Real>(
+      top = static_cast<int32_t>(sum_of_products<Real>(
           cluster, arrivals,
           [&](int64_t m, double& mantissa, int64_t& e) {
             const Loose<Real> x = alpha(m), y = beta(m);
             mantissa = static_cast<double>(x.mantissa) * static_cast<double>(y.mantissa);
             e = int64_t{x.exponent} + y.exponent;
           },
-          sum);
+          sum));
       if (!forward) put_likelihood(sum, top);
     }
     if (problem.with_gradient == 0) return;
@@ -493,11 +494,11 @@ struct DenominatorSweep {
 
   // Each direction adds up arcs of its own half of the frames, an arc always in the same thread.
   template <class Beta>
-  SEQTRAIN_DEVICE void occupy_arcs(bool forward, int64_t t, const Beta& beta, int64_t top, double inverse) const {
+  SEQTRAIN_DEVICE void occupy_arcs(bool forward, int t, const Beta& beta, int32_t top, double inverse) const {
     double* sums = problem.arc_occupancies + worker_of(forward) * problem.arc_places;
     const Emissions emissions = emissions_of(t);
-    const bool kept = t % problem.segment > 0;
-    const States<Real> before = forward ? other : kept ? stored(true, t - 1) : checkpoint(true, t / problem.segment);
+    const bool kept = t % frames_of_segment > 0;
+    const States<Real> before = forward ? other : kept ? stored(true, t - 1) : checkpoint(true, t / frames_of_segment);
     for (int i = cluster.begin(); i < incoming.lanes; i += cluster.step()) {
       const int32_t arrival = incoming.row[i];
       if (arrival < 0) continue;
@@ -523,23 +524,23 @@ struct DenominatorSweep {
   SEQTRAIN_DEVICE void run(bool forward) {
     const bool storing = problem.phase == 0, whole = problem.with_gradient != 0;
     if (forward && !storing && !whole) return;
-    const int64_t last = storing ? 0 : (half(!forward) + problem.segment - 1) / problem.segment - 1;
-    int64_t segment = last, top = 0;
+    int segment = storing ? 0 : (half(!forward) + frames_of_segment - 1) / frames_of_segment - 1;
+    int32_t top = 0;
     bool again = false, begins = true;
     for (;;) {
       const bool ahead = again ? !forward : forward;
       // Number i of one direction is number frames - 1 - i of the other.
-      int64_t begin = 0, end = half(forward);
+      int begin = 0, end = half(forward);
       if (again) {
-        begin = segment * problem.segment;
+        begin = segment * frames_of_segment;
         end = segment_end(segment, ahead);
       } else if (!storing) {
         begin = frames - segment_end(segment, !forward);
-        end = segment < 0 ? begin : whole ? frames - segment * problem.segment : begin + 1;  // < 0: one frame in all
+        end = segment < 0 ? begin : whole ? frames - segment * frames_of_segment : begin + 1;  // < 0: one frame in all
       }
       enter(forward, storing, again, segment, ahead ? begin : frames - 1 - begin);
-      for (int64_t i = begin; i < end; i++) {
-        const int64_t t = ahead ? i : frames - 1 - i;
+      for (int i = begin; i < end; i++) {
+        const int t = ahead ? i : frames - 1 - i;
         if (ahead) {
           spread_leak();
           advance_forward(t);
@@ -548,8 +549,8 @@ struct DenominatorSweep {
         }
         if (storing || again) {
           store_frame(ahead, i);
-          if (storing && (i + 1) % problem.segment == 0 && i + 1 < end)
-            store(checkpoint(ahead, (i + 1) / problem.segment));
+          if (storing && (i + 1) % frames_of_segment == 0 && i + 1 < end)
+            store(checkpoint(ahead, (i + 1) / frames_of_segment));
         } else {
           combine(forward, frames - 1 - i, t, begins, top);
           begins = false;
@@ -570,7 +571,7 @@ struct DenominatorSweep {
   }
 
   // `now` before a stretch whose first frame is t.
-  SEQTRAIN_DEVICE void enter(bool forward, bool storing, bool again, int64_t segment, int64_t t) {
+  SEQTRAIN_DEVICE void enter(bool forward, bool storing, bool again, int segment, int t) {
     const bool ahead = again ? !forward : forward;
     if (again) store(carry(forward));
     // The states are written again, emissions are fetched again, and what is stored of the segment before.

@@ -153,7 +153,7 @@ struct SlicedArcs {
     }
     const auto* exponents = reinterpret_cast<const Four<int32_t>*>(exponent) + place;
     Loose<Real> all;
-    for (int n = 0; n < fours; n++) {
+    SEQTRAIN_ROLLED for (int n = 0; n < fours; n++) {
       const Four<Index> node = source[n * warp];
       const Four<Real> w = weight[n * warp];
       Four<int32_t> e{};
