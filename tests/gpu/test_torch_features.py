@@ -56,7 +56,9 @@ def test_autocast(batch: tuple[torch.Tensor, ...]) -> None:
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # torch's own
+@pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning"
+)  # torch's own
 @pytest.mark.torch2  # torch.compile
 def test_compiled(batch: tuple[torch.Tensor, ...]) -> None:
     step = Step(batch[0].shape[-1]).to(DEVICE)

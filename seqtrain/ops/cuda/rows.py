@@ -17,8 +17,9 @@ _MOST_ROW_BLOCKS = 1 << 20
 _WORKSPACE_BLOCKS = 1024
 _PIECE_BYTES = 16  # what a thread reads at once (csrc/cuda/storage.h)
 _WARP, _WARPS_OF_BLOCK = 32, 8
-# Of a warp, of which no row has more than it needs: then fewer wait for each other, and more rows are under way.
-_PIECES_OF_WARP, _COLUMNS_OF_WARP = 64 * _WARP, 16 * _WARP
+# Of a warp, of which no row has more than it needs to be read: then fewer wait for each other. To write it, a warp
+# stores its pieces at once: rows that take turns in a processor write slower than those that go by one after the other.
+_PIECES_OF_READER, _PIECES_OF_WRITER, _COLUMNS_OF_WARP = 64 * _WARP, 4 * _WARP, 16 * _WARP
 _SUMMARY_BYTES = 3 * 8 * (LARGEST_BLOCK // _WARP)
 _VALUE_THREADS = 128  # always: a sum's order doesn't depend on the other utterances
 _NOTHING: dict[str, Argument] = dict.fromkeys(
@@ -63,9 +64,9 @@ class _Crews(NamedTuple):
     warp_a_row: bool
 
 
-def _threads_of_row(pieces: int, columns: int) -> int:
+def _threads_of_row(pieces: int, of_warp: int, columns: int) -> int:
     """Of the row's size alone, so that the bits of an utterance don't depend on the batch."""
-    warps = max(-(-pieces // _PIECES_OF_WARP), -(-columns // _COLUMNS_OF_WARP), 1)
+    warps = max(-(-pieces // of_warp), -(-columns // _COLUMNS_OF_WARP), 1)
     return min(warps * _WARP, LARGEST_BLOCK)
 
 
@@ -118,8 +119,8 @@ class Rows:
             "occupancy_sign": 1.0,
         }
         pieces = -(-like.shape[-1] * like.element_size() // _PIECE_BYTES)
-        self._emission_threads = _threads_of_row(pieces if normalize else 0, self.width)
-        self._gradient_threads = _threads_of_row(pieces, self.width)
+        self._emission_threads = _threads_of_row(pieces if normalize else 0, _PIECES_OF_READER, self.width)
+        self._gradient_threads = _threads_of_row(pieces, _PIECES_OF_WRITER, self.width)
 
     def _launch(
         self,
