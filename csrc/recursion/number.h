@@ -72,7 +72,7 @@ SEQTRAIN_DEVICE Real from_bits(ExponentOf<Real> bits) {
 }
 #endif
 
-// 2^k for k up to 2; 0 where 2^k would be subnormal.
+// 2^k for k up to the largest of a finite number; 0 where 2^k would be subnormal.
 template <class Real>
 SEQTRAIN_DEVICE Real power_of_two(ExponentOf<Real> k) {
   constexpr ExponentOf<Real> bias = Format<Real>::bias;

@@ -148,7 +148,7 @@ class Rows:
     def emissions(
         self, scores: torch.Tensor, status: torch.Tensor, normalizer: torch.Tensor | None
     ) -> Emissions:
-        """Reads the scores once (twice to normalize, the second time out of a cache)."""
+        """Reads all scores once to normalize, and those of the columns, the last ones once and the others twice."""
         real = arguments.arithmetic_dtype(scores)
         device = self.runtime.device
         found = Emissions(
