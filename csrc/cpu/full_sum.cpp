@@ -37,7 +37,7 @@ class FullSumUtterance {
     const Segments segments(frames, 2 * (nodes + arrivals) * static_cast<int64_t>(sizeof(Real)));
     node_width_ = nodes;
     arrival_width_ = arrivals;
-    allocate(segments, frames, nodes, arrivals, slots);
+    allocate(segments, frames, nodes, arrivals, slots, problem.scores.stride_label);
 
     for (int64_t segment = 0; segment < segments.count; segment++) {
       // Slot 0 of a segment holds the frame before it.
@@ -67,7 +67,8 @@ class FullSumUtterance {
   }
 
  private:
-  void allocate(const Segments& segments, int64_t frames, int64_t nodes, int64_t arrivals, int64_t slots) {
+  void allocate(const Segments& segments, int64_t frames, int64_t nodes, int64_t arrivals, int64_t slots,
+                int64_t stride_label) {
     const auto length = at(segments.length), count = at(segments.count);
     alpha_ = alpha_memory_.reserve((length + 1) * at(nodes));
     alpha_exponent_ = alpha_exponent_memory_.reserve((length + 1) * at(nodes));
@@ -75,6 +76,8 @@ class FullSumUtterance {
     checkpoint_exponent_ = checkpoint_exponent_memory_.reserve(count * at(nodes));
     emission_ = emission_memory_.reserve(length * at(arrivals));
     emission_exponent_ = emission_exponent_memory_.reserve(length * at(arrivals));
+    plain_ = plain_memory_.reserve(length);
+    place_ = place_memory_.reserve(at(whole_vectors(graph_->arrivals)));
     beta_ = beta_memory_.reserve(at(slots));
     beta_exponent_ = beta_exponent_memory_.reserve(at(slots));
     product_ = product_memory_.reserve(at(arrivals));
@@ -83,6 +86,8 @@ class FullSumUtterance {
     shift_ = shift_memory_.reserve(at(frames));
     std::fill(product_, product_ + arrivals, Real{0});
     std::fill(product_exponent_, product_exponent_ + arrivals, Exponent{zero_exponent});
+    for (int64_t m = 0; m < whole_vectors(graph_->arrivals); m++)
+      place_[m] = graph_->label[at(std::min(m, graph_->arrivals - 1))] * stride_label;
     // Slices read, and multiply by zero, what stands beside the nodes.
     const int64_t right = graph_->arrivals;
     for (int64_t slot = 0; slot <= segments.length; slot++) {
@@ -102,7 +107,8 @@ class FullSumUtterance {
     return {checkpoint_ + segment * node_width_ + lanes, checkpoint_exponent_ + segment * node_width_ + lanes};
   }
   Real* emission(int64_t slot) { return emission_ + slot * arrival_width_ + lanes; }
-  Exponent* emission_exponent(int64_t slot) { return emission_exponent_ + slot * arrival_width_ + lanes; }
+  Exponent* emission_exponent_of(int64_t slot) { return emission_exponent_ + slot * arrival_width_ + lanes; }
+  const Exponent* emission_exponent(int64_t slot) { return plain_[slot] != 0 ? nullptr : emission_exponent_of(slot); }
 
   void copy(Values<Real> to, Values<Real> from) const {
     std::memcpy(to.mantissa - lanes, from.mantissa - lanes, at(node_width_) * sizeof(Real));
@@ -126,32 +132,52 @@ class FullSumUtterance {
 
   // The frame's largest exponent is taken out, as in CTC: scores of any offset stay in range.
   bool emit(const FullSum<Real>& problem, const char* row, int64_t t, int64_t slot) {
-    const int64_t arrivals = graph_->arrivals, stride = problem.scores.stride_label;
-    const int32_t* __restrict label = graph_->label.data();
+    const int64_t arrivals = graph_->arrivals;
     Real* mantissa = emission(slot);
-    Exponent* exponent = emission_exponent(slot);
-    const auto gather = [&](Real* __restrict out) {
-      if (problem.scores.dtype == dtype_of<Real>()) {
-        const Real* __restrict scores = reinterpret_cast<const Real*>(row);
-        // A few elements of each row are read: no hardware prefetcher sees them coming.  Past the last frame this asks
-        // for what isn't there, which costs nothing.
-        const int64_t ahead = 2 * problem.scores.stride_frame;
-        for (int64_t m = 0; m < arrivals; m++) {
-          __builtin_prefetch(scores + ahead + label[m] * stride);
-          out[m] = scores[label[m] * stride];
-        }
-      } else {
-        for (int64_t m = 0; m < arrivals; m++) out[m] = load<Real>(row, problem.scores.dtype, label[m] * stride);
-      }
-    };
-    double offset;
-    if (!emit_frame<Real>(gather, mantissa, exponent, arrivals, shift_[t], offset)) return false;
-    offset_ += offset;
+    const Extent<Real> extent = read_scores(problem, row, mantissa);
+    plain_[slot] = emit_plain(extent, mantissa, whole_vectors(arrivals), shift_[t]);
+    if (plain_[slot] == 0) {
+      const auto gather = [&](Real*) { read_scores(problem, row, mantissa); };
+      double offset;
+      if (!split_frame<Real>(gather, mantissa, emission_exponent_of(slot), arrivals, shift_[t], offset)) return false;
+      offset_ += offset;
+    }
     for (int64_t m = arrivals; m < (arrivals + lanes - 1) / lanes * lanes; m++) {
       mantissa[m] = 0;
-      exponent[m] = zero_exponent;
+      emission_exponent_of(slot)[m] = zero_exponent;
     }
     return true;
+  }
+
+  static int64_t whole_vectors(int64_t count) {
+    return (count + vector_size<Real> - 1) / vector_size<Real> * vector_size<Real>;
+  }
+
+  // Writes the arrivals' scores, the last one's up to the end of a vector.
+  Extent<Real> read_scores(const FullSum<Real>& problem, const char* row, Real* __restrict out) const {
+    const int64_t* __restrict place = place_;
+    const int64_t count = whole_vectors(graph_->arrivals);
+    ExtentOfVectors<Real> extent;
+    if (problem.scores.dtype == dtype_of<Real>()) {
+      const Real* __restrict scores = reinterpret_cast<const Real*>(row);
+      // A few elements of each row are read: no hardware prefetcher sees them coming.  One request beside each load:
+      // the processor drops most of many at once.  Past the last frame this asks for what isn't there, which costs
+      // nothing.
+      const Real* __restrict ahead = scores + 2 * problem.scores.stride_frame;
+      for (int64_t m = 0; m < count; m += vector_size<Real>) {
+        Vector<Real> value;
+        for (int64_t i = 0; i < vector_size<Real>; i++) {
+          __builtin_prefetch(ahead + place[m + i]);
+          value[i] = scores[place[m + i]];
+        }
+        store_vector(out + m, value);
+        extent.add(value);
+      }
+    } else {
+      for (int64_t m = 0; m < count; m++) out[m] = load<Real>(row, problem.scores.dtype, place[m]);
+      for (int64_t m = 0; m < count; m += vector_size<Real>) extent.add(load_vector(out + m));
+    }
+    return extent.found();
   }
 
   double log2_likelihood(Values<Real> last, Values<Real> ends) const {
@@ -190,7 +216,10 @@ class FullSumUtterance {
       }
       for (int64_t t = end - 1; t >= begin; t--) {
         const int64_t slot = t - begin;
-        const Real sum = occupancies(graph, alpha(slot + 1), beta, likelihood_exponent, occupancy_);
+        const int64_t next = std::max<int64_t>(slot - 1, 0);
+        const BackwardFrame<Real> frame{alpha(slot + 1), beta,    emission(slot),  emission_exponent(slot),
+                                        occupancy_,      product, alpha(next + 1), emission(next)};
+        const Real sum = frame.run(graph, likelihood_exponent);
         if (!(sum > 0)) {
           problem.status[b] = status_no_path;
           return;
@@ -199,14 +228,10 @@ class FullSumUtterance {
         if (problem.occupancies != nullptr) {
           Real* __restrict out =
               problem.occupancies + (problem.scores.first_row(b, problem.max_frames) + t) * problem.width;
-          for (int64_t k = 0; k < problem.width; k++) out[k] = 0;
-          const int32_t* __restrict column = graph.column.data();
-          for (int64_t m = 0; m < graph.arrivals; m++) out[column[m]] += occupancy_[m];
-#pragma omp simd
-          for (int64_t k = 0; k < columns; k++) out[k] *= inverse;
+          write_columns(graph, inverse, out);
+          for (int64_t k = columns; k < problem.width; k++) out[k] = 0;
         }
         if (t == 0 && arc_occupancies == nullptr) break;
-        emit_backward(graph, beta, emission(slot), emission_exponent(slot), product);
         if (arc_occupancies != nullptr)
           add_arc_occupancies(view(problem.graphs, g), alpha(slot), product, likelihood_exponent,
                               static_cast<double>(inverse), arc_occupancies);
@@ -214,6 +239,14 @@ class FullSumUtterance {
               static_cast<const Exponent*>(nullptr), beta);
       }
     }
+  }
+
+  void write_columns(const GraphLayout<Real>& graph, Real inverse, Real* __restrict out) const {
+    for (const auto& repetition : graph.repetitions) occupancy_[repetition.first] += occupancy_[repetition.arrival];
+    const int32_t* __restrict first = graph.first_arrival.data();
+    const Real* __restrict occupancy = occupancy_;
+    const auto columns = static_cast<int64_t>(graph.first_arrival.size());
+    for (int64_t k = 0; k < columns; k++) out[k] = occupancy[first[k]] * inverse;
   }
 
   void add_arc_occupancies(const GraphView& arcs, Values<Real> before, Values<Real> product,
@@ -268,9 +301,13 @@ class FullSumUtterance {
        *occupancy_ = nullptr;
   Exponent *alpha_exponent_ = nullptr, *checkpoint_exponent_ = nullptr, *emission_exponent_ = nullptr,
            *beta_exponent_ = nullptr, *product_exponent_ = nullptr, *shift_ = nullptr;
+  char* plain_ = nullptr;     // (slots,) whether a frame's emissions are without exponents
+  int64_t* place_ = nullptr;  // of each arrival's label in a row of scores
   Scratch<Real> alpha_memory_, checkpoint_memory_, emission_memory_, beta_memory_, product_memory_, occupancy_memory_;
   Scratch<Exponent> alpha_exponent_memory_, checkpoint_exponent_memory_, emission_exponent_memory_,
       beta_exponent_memory_, product_exponent_memory_, shift_memory_;
+  Scratch<char> plain_memory_;
+  Scratch<int64_t> place_memory_;
 };
 
 template <class Real>

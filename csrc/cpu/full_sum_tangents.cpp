@@ -266,7 +266,10 @@ class TangentUtterance {
 
   bool step_back(int64_t t, int64_t slot) {
     const Dual now = alpha_.row(slot + 1), beta = beta_.row(0), product = product_.row(0);
-    const double sum = occupancies(*graph_, now.value, beta.value, likelihood_exponent_, occupancy_);
+    const double* emission = emission_ + slot * emission_width_;
+    const BackwardFrame<double> frame{now.value,  beta.value,    emission,  emission_exponent_ + slot * emission_width_,
+                                      occupancy_, product.value, now.value, emission};
+    const double sum = frame.run(*graph_, likelihood_exponent_);
     if (!(sum > 0)) {
       problem_->status[b_] = status_no_path;
       return false;
@@ -286,8 +289,6 @@ class TangentUtterance {
               occupancy_[m] / sum * (now.tangent[m] + beta.tangent[graph_->slot_of_arrival[at(m)]] - mean);
     }
     if (t == 0 && arc_out_ == nullptr) return true;
-    emit_backward(*graph_, beta.value, emission_ + slot * emission_width_, emission_exponent_ + slot * emission_width_,
-                  product.value);
     const char* tangents = tangent_row(t);
     for (int64_t m = 0; m < graph_->arrivals; m++)
       product.tangent[m] = product.value.mantissa[m] > 0

@@ -1,11 +1,14 @@
 // One frame's emissions: exp of the scores that the recursion reads, as mantissas and exponents.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
 #include "exponential.h"
 #include "number.h"
+#include "vector.h"
 
 namespace seqtrain {
 
@@ -58,14 +61,13 @@ inline double split_relative_scores(Real* mantissa, ExponentOf<Real>* exponent, 
   return offset;
 }
 
-// Writes a frame's emissions relative to the largest, so that scores of any offset stay in range and keep their digits.
-// What was taken out, in log, comes in two parts: `shift`, in exponents of two, and `offset`, natural, which is not
-// zero only where the largest score is far from zero.  `gather` writes the scores to where it's told.
+// Makes a frame's scores emissions relative to the largest, so that scores of any offset stay in range and keep their
+// digits.  What was taken out, in log, comes in two parts: `shift`, in exponents of two, and `offset`, natural, which
+// is not zero only where the largest score is far from zero; then `gather` writes the scores once more.
 template <class Real, class Gather>
-inline bool emit_frame(const Gather& gather, Real* mantissa, ExponentOf<Real>* exponent, int64_t count,
-                       ExponentOf<Real>& shift, double& offset) {
+inline bool split_frame(const Gather& gather, Real* mantissa, ExponentOf<Real>* exponent, int64_t count,
+                        ExponentOf<Real>& shift, double& offset) {
   using Exponent = ExponentOf<Real>;
-  gather(mantissa);
   const Emission<Real> found = split_scores(mantissa, exponent, count);
   if (!found.usable) return false;
   Exponent top = found.exponent;
@@ -83,6 +85,74 @@ inline bool emit_frame(const Gather& gather, Real* mantissa, ExponentOf<Real>* e
     const Exponent below = e[i] - top;
     e[i] = below < -largest_input_exponent ? Exponent{zero_exponent} : below;
     m[i] = below < -largest_input_exponent ? Real{0} : m[i];
+  }
+  return true;
+}
+
+// The same from the start: `gather` writes the scores to where it's told.
+template <class Real, class Gather>
+inline bool emit_frame(const Gather& gather, Real* mantissa, ExponentOf<Real>* exponent, int64_t count,
+                       ExponentOf<Real>& shift, double& offset) {
+  gather(mantissa);
+  return split_frame<Real>(gather, mantissa, exponent, count, shift, offset);
+}
+
+// How far a frame's scores reach.
+template <class Real>
+struct Extent {
+  Real lowest, highest;
+  bool finite;
+};
+
+template <class Real>
+class ExtentOfVectors {
+ public:
+  void add(Vector<Real> score) {
+    lowest_ = score < lowest_ ? score : lowest_;
+    highest_ = score > highest_ ? score : highest_;
+    zero_ += score * Real{0};
+  }
+  Extent<Real> found() const {
+    Extent<Real> extent{lowest_[0], highest_[0], true};
+    for (int64_t i = 0; i < vector_size<Real>; i++) {
+      extent.lowest = std::min(extent.lowest, Real(lowest_[i]));
+      extent.highest = std::max(extent.highest, Real(highest_[i]));
+      extent.finite = extent.finite && zero_[i] == Real{0};
+    }
+    return extent;
+  }
+
+ private:
+  static constexpr Real infinity = std::numeric_limits<Real>::infinity();
+  Vector<Real> lowest_ = Vector<Real>{} + infinity, highest_ = Vector<Real>{} - infinity;
+  Vector<Real> zero_{};  // not a number once a score was NaN or infinite
+};
+
+// A frame whose emissions, relative to the largest, are all above two to this power is *plain*: they are numbers of the
+// mantissas' type, and have no exponents.  A product of a score with its emission is then off its exponent by no more
+// than this, and what a sum of such products drops is smaller than the sum's rounding by the rest of the type's range.
+template <class Real>
+constexpr int32_t least_plain_exponent = sizeof(Real) == 8 ? -400 : -60;
+
+// Makes whole vectors of scores emissions, if the frame is plain.
+template <class Real>
+inline bool emit_plain(const Extent<Real>& extent, Real* __restrict score, int64_t count, ExponentOf<Real>& shift) {
+  using Exponent = ExponentOf<Real>;
+  constexpr int bits = Format<Real>::mantissa_bits;
+  constexpr Real magic = Real(3) * Real(Exponent{1} << (bits - 1));  // as in exponential.h
+  const Real top = std::rint(extent.highest * LogTwo<Real>::inverse);
+  const Real least = extent.lowest * LogTwo<Real>::inverse - top;
+  if (!extent.finite || !(std::abs(top) <= Real(exact_input_exponent<Real>)) || !(least > least_plain_exponent<Real>))
+    return false;
+  shift = static_cast<Exponent>(top);
+  for (int64_t i = 0; i < count; i += vector_size<Real>) {
+    const Vector<Real> x = load_vector(score + i);
+    const Vector<Real> shifted = x * LogTwo<Real>::inverse + magic;
+    const Vector<Real> n = shifted - magic;
+    const Vector<Real> r = remainder_of_vector<Real>(x, n);
+    const BitVector<Real> y =
+        (BitVector<Real>)Remainder<Real>::exponential(r) + (((BitVector<Real>)shifted - shift) << bits);
+    store_vector(score + i, (Vector<Real>)y);
   }
   return true;
 }

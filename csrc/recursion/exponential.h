@@ -71,6 +71,17 @@ inline Real remainder_of(Real x, Real n) {
   return (x - n * LogTwo<Real>::high) - n * LogTwo<Real>::low;
 }
 
+template <class Real>
+inline Vector<Real> remainder_of_vector(Vector<Real> x, Vector<Real> n) {
+#if !defined(__FMA__) && !defined(__ARM_FEATURE_FMA)
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    for (int64_t i = 0; i < vector_size<Real>; i++) x[i] = remainder_of<Real>(x[i], n[i]);
+    return x;
+  }
+#endif
+  return (x - n * LogTwo<Real>::high) - n * LogTwo<Real>::low;
+}
+
 // exp(x) = mantissa · 2^exponent, mantissa in [0.7, 1.42); x below about -4.6e7 becomes zero.
 template <class Real>
 inline void split_exponential(Real x, Real& mantissa, ExponentOf<Real>& exponent) {

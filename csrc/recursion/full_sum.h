@@ -6,6 +6,7 @@
 
 #include "graph.h"
 #include "number.h"
+#include "vector.h"
 
 namespace seqtrain {
 
@@ -19,6 +20,16 @@ struct Values {
   ExponentOf<Real>* exponent;
 };
 
+// The same, to be read.
+template <class Real>
+struct Values<const Real> {
+  const Real* mantissa;
+  const ExponentOf<Real>* exponent;
+
+  Values(const Real* m, const ExponentOf<Real>* e) : mantissa(m), exponent(e) {}
+  Values(const Values<Real>& values) : mantissa(values.mantissa), exponent(values.exponent) {}
+};
+
 template <class Real>
 inline void clear(Values<Real> values, int64_t count) {
   for (int64_t i = -lanes; i < padded(count) - lanes; i++) {
@@ -27,88 +38,137 @@ inline void clear(Values<Real> values, int64_t count) {
   }
 }
 
-// output[i] = (Σ over arcs into i of weight · input) · emission[i]; `emission` may be null.
+// Σ of `rows` products of a vector each, with exponents of their own, and `carried` where there is one.
+template <class Real, int rows, bool carries>
+inline void add_products(const Vector<Real> (&product)[rows], const BitVector<Real> (&exponent)[rows],
+                         Vector<Real>& sum, BitVector<Real>& top) {
+  BitVector<Real> largest = carries ? top : exponent[0];
+  for (int r = carries ? 0 : 1; r < rows; r++) largest = exponent[r] > largest ? exponent[r] : largest;
+  if constexpr (carries) {
+    sum *= power_of_two_of_vector<Real>(top - largest);
+  } else if constexpr (rows == 1) {
+    sum = product[0];
+  } else {
+    sum = product[0] * power_of_two_of_vector<Real>(exponent[0] - largest);
+  }
+  for (int r = carries ? 0 : 1; r < rows; r++) sum += product[r] * power_of_two_of_vector<Real>(exponent[r] - largest);
+  top = largest;
+}
+
+enum class Emits { nothing, plain, with_exponents };
+
+// What `apply` reads and writes.
+template <class Real>
+struct Application {
+  using Exponent = ExponentOf<Real>;
+  const Slices<Real>& slices;
+  const Real* __restrict input;
+  const Exponent* __restrict input_exponent;
+  const Real* __restrict emission;
+  const Exponent* __restrict emission_exponent;
+  Values<Real> output;
+
+  template <Emits emits>
+  void write(int64_t place, Vector<Real> sum, BitVector<Real> top) const {
+    if constexpr (emits != Emits::nothing) sum *= load_vector(emission + place);
+    if constexpr (emits == Emits::with_exponents) top += load_bits<Real>(emission_exponent + place);
+    normalize_vector<Real>(sum, top);
+    store_vector(output.mantissa + place, sum);
+    store_bits<Real>(output.exponent + place, top);
+  }
+
+  // All in registers: a slice of few rows, each with neighbours for sources.
+  template <Emits emits, int rows>
+  void neighbours(int64_t slice) const {
+    const int64_t first = slices.begin[at(slice)];
+    const int32_t* __restrict base = slices.base.data() + first;
+    const Real* __restrict weight = slices.mantissa.data() + first * lanes;
+    const Exponent* __restrict weight_exponent = slices.exponent.data() + first * lanes;
+    for (int64_t place = 0; place < lanes; place += vector_size<Real>) {
+      Vector<Real> product[rows], sum;
+      BitVector<Real> exponent[rows], top;
+      for (int r = 0; r < rows; r++) {
+        product[r] = load_vector(input + base[r] + place) * load_vector(weight + r * lanes + place);
+        exponent[r] =
+            load_bits<Real>(input_exponent + base[r] + place) + load_bits<Real>(weight_exponent + r * lanes + place);
+      }
+      add_products<Real, rows, false>(product, exponent, sum, top);
+      write<emits>(slice * lanes + place, sum, top);
+    }
+  }
+
+  template <Emits emits>
+  void any(int64_t slice) const {
+    constexpr int64_t vectors = lanes / vector_size<Real>;
+    Vector<Real> sum[vectors];
+    BitVector<Real> top[vectors];
+    for (int64_t p = 0; p < vectors; p++) {
+      sum[p] = Vector<Real>{};
+      top[p] = BitVector<Real>{} + Exponent{zero_exponent};
+    }
+    for (int64_t row = slices.begin[at(slice)]; row < slices.begin[at(slice + 1)]; row++) {
+      const int32_t base = slices.base[at(row)];
+      const Real* m = input + base;
+      const Exponent* e = input_exponent + base;
+      alignas(64) Real gathered[lanes];
+      alignas(64) Exponent gathered_exponent[lanes];
+      if (base == scattered) {
+        const int32_t* __restrict index = slices.input.data() + row * lanes;
+        for (int64_t i = 0; i < lanes; i++) {
+          gathered[i] = input[index[i]];
+          gathered_exponent[i] = input_exponent[index[i]];
+        }
+        m = gathered;
+        e = gathered_exponent;
+      }
+      for (int64_t p = 0; p < vectors; p++) {
+        const int64_t place = p * vector_size<Real>;
+        const Vector<Real> product[1] = {load_vector(m + place) *
+                                         load_vector(slices.mantissa.data() + row * lanes + place)};
+        const BitVector<Real> exponent[1] = {load_bits<Real>(e + place) +
+                                             load_bits<Real>(slices.exponent.data() + row * lanes + place)};
+        add_products<Real, 1, true>(product, exponent, sum[p], top[p]);
+      }
+    }
+    for (int64_t p = 0; p < vectors; p++) write<emits>(slice * lanes + p * vector_size<Real>, sum[p], top[p]);
+  }
+
+  template <Emits emits>
+  void run() const {
+    for (int64_t slice = 0; slice < slices.count; slice++) {
+      switch (slices.neighbours[at(slice)]) {
+        case 1:
+          neighbours<emits, 1>(slice);
+          break;
+        case 2:
+          neighbours<emits, 2>(slice);
+          break;
+        case 3:
+          neighbours<emits, 3>(slice);
+          break;
+        case 4:
+          neighbours<emits, 4>(slice);
+          break;
+        default:
+          any<emits>(slice);
+      }
+    }
+  }
+};
+
+// output[i] = (Σ over arcs into i of weight · input) · emission[i]; `emission` may be null, its exponents are where the
+// frame is plain (emission.h).
 // Writes whole slices: up to lanes - 1 items past the last are set to zero.
 template <class Real>
 inline void apply(const Slices<Real>& slices, const Real* input, const ExponentOf<Real>* input_exponent,
                   const Real* emission, const ExponentOf<Real>* emission_exponent, Values<Real> output) {
-  using Exponent = ExponentOf<Real>;
-  constexpr int64_t rows_at_once = 8;
-  for (int64_t slice = 0; slice < slices.count; slice++) {
-    alignas(64) Real sum[lanes];
-    alignas(64) Exponent top[lanes];
-    for (int64_t i = 0; i < lanes; i++) {
-      sum[i] = 0;
-      top[i] = zero_exponent;
-    }
-    const int64_t end = slices.begin[at(slice + 1)];
-    for (int64_t first = slices.begin[at(slice)]; first < end; first += rows_at_once) {
-      alignas(64) Real product[rows_at_once][lanes];
-      alignas(64) Exponent exponent[rows_at_once][lanes];
-      alignas(64) Exponent before[lanes];
-      const int64_t rows = end - first < rows_at_once ? end - first : rows_at_once;
-      for (int64_t i = 0; i < lanes; i++) before[i] = top[i];
-      for (int64_t r = 0; r < rows; r++) {
-        const int64_t row = first + r;
-        const Real* __restrict weight = slices.mantissa.data() + row * lanes;
-        const Exponent* __restrict weight_exponent = slices.exponent.data() + row * lanes;
-        if (slices.base[at(row)] != scattered) {
-          const Real* __restrict m = input + slices.base[at(row)];
-          const Exponent* __restrict e = input_exponent + slices.base[at(row)];
-#pragma omp simd
-          for (int64_t i = 0; i < lanes; i++) {
-            product[r][i] = m[i] * weight[i];
-            const Exponent k = e[i] + weight_exponent[i];
-            exponent[r][i] = k;
-            top[i] = k > top[i] ? k : top[i];
-          }
-        } else {
-          const int32_t* __restrict index = slices.input.data() + row * lanes;
-          alignas(64) Real m[lanes];
-          alignas(64) Exponent e[lanes];
-          for (int64_t i = 0; i < lanes; i++) {
-            m[i] = input[index[i]];
-            e[i] = input_exponent[index[i]];
-          }
-#pragma omp simd
-          for (int64_t i = 0; i < lanes; i++) {
-            product[r][i] = m[i] * weight[i];
-            const Exponent k = e[i] + weight_exponent[i];
-            exponent[r][i] = k;
-            top[i] = k > top[i] ? k : top[i];
-          }
-        }
-      }
-#pragma omp simd
-      for (int64_t i = 0; i < lanes; i++) sum[i] *= power_of_two<Real>(before[i] - top[i]);
-      for (int64_t r = 0; r < rows; r++) {
-#pragma omp simd
-        for (int64_t i = 0; i < lanes; i++) sum[i] += product[r][i] * power_of_two<Real>(exponent[r][i] - top[i]);
-      }
-    }
-    Real* __restrict mantissa = output.mantissa + slice * lanes;
-    Exponent* __restrict exponent = output.exponent + slice * lanes;
-    if (emission != nullptr) {
-      const Real* __restrict y = emission + slice * lanes;
-      const Exponent* __restrict y_exponent = emission_exponent + slice * lanes;
-#pragma omp simd
-      for (int64_t i = 0; i < lanes; i++) {
-        Real m = sum[i] * y[i];
-        Exponent e = top[i] + y_exponent[i];
-        normalize(m, e);
-        mantissa[i] = m;
-        exponent[i] = e;
-      }
-    } else {
-#pragma omp simd
-      for (int64_t i = 0; i < lanes; i++) {
-        Real m = sum[i];
-        Exponent e = top[i];
-        normalize(m, e);
-        mantissa[i] = m;
-        exponent[i] = e;
-      }
-    }
+  const Application<Real> application{slices, input, input_exponent, emission, emission_exponent, output};
+  if (emission == nullptr) {
+    application.template run<Emits::nothing>();
+  } else if (emission_exponent == nullptr) {
+    application.template run<Emits::plain>();
+  } else {
+    application.template run<Emits::with_exponents>();
   }
 }
 
@@ -149,52 +209,60 @@ inline void finish(const GraphLayout<Real>& graph, Values<Real> slots) {
   }
 }
 
-// product[m] = beta[slot of m] · emission[m]
+// One frame on the way back: occupancy[m] = alpha[m] · beta[slot of m] / 2^likelihood_exponent and product[m] =
+// beta[slot of m] · emission[m].
 template <class Real>
-inline void emit_backward(const GraphLayout<Real>& graph, Values<Real> beta, const Real* __restrict emission,
-                          const ExponentOf<Real>* __restrict emission_exponent, Values<Real> product) {
-  const Real* __restrict b = beta.mantissa;
-  const ExponentOf<Real>* __restrict b_exponent = beta.exponent;
-  Real* __restrict p = product.mantissa;
-  ExponentOf<Real>* __restrict p_exponent = product.exponent;
-#pragma omp simd
-  for (int64_t m = 0; m < graph.single; m++) {
-    p[m] = b[m] * emission[m];
-    p_exponent[m] = b_exponent[m] + emission_exponent[m];
-  }
-  for (int64_t m = graph.single; m < graph.arrivals; m++) {
-    const int32_t s = graph.slot_of_arrival[at(m)];
-    p[m] = b[s] * emission[m];
-    p_exponent[m] = b_exponent[s] + emission_exponent[m];
-  }
-}
-
-// occupancy[m] = alpha[m] · beta[slot of m] / 2^likelihood_exponent; returns their sum.
-template <class Real>
-inline Real occupancies(const GraphLayout<Real>& graph, Values<Real> alpha, Values<Real> beta,
-                        ExponentOf<Real> likelihood_exponent, Real* __restrict occupancy) {
+struct BackwardFrame {
   using Exponent = ExponentOf<Real>;
-  constexpr Exponent largest = 2;
-  const Real* __restrict a = alpha.mantissa;
-  const Exponent* __restrict a_exponent = alpha.exponent;
-  const Real* __restrict b = beta.mantissa;
-  const Exponent* __restrict b_exponent = beta.exponent;
-  Real sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t m = 0; m < graph.single; m++) {
-    Exponent e = a_exponent[m] + b_exponent[m] - likelihood_exponent;
-    e = e > largest ? largest : e;
-    occupancy[m] = a[m] * b[m] * power_of_two<Real>(e);
-    sum += occupancy[m];
+  Values<const Real> alpha, beta;
+  const Real* __restrict emission;
+  const Exponent* __restrict emission_exponent;  // null where the frame is plain
+  Real* __restrict occupancy;
+  Values<Real> product;
+  // What the next frame reads.  It's asked for line by line beside this frame's loads: the way back runs against what
+  // the processor foresees.
+  Values<const Real> next_alpha;
+  const Real* next_emission;
+
+  // Returns the sum of the occupancies.
+  Real run(const GraphLayout<Real>& graph, Exponent likelihood_exponent) const {
+    return emission_exponent == nullptr ? run<true>(graph, likelihood_exponent)
+                                        : run<false>(graph, likelihood_exponent);
   }
-  for (int64_t m = graph.single; m < graph.arrivals; m++) {
-    const int32_t s = graph.slot_of_arrival[at(m)];
-    Exponent e = a_exponent[m] + b_exponent[s] - likelihood_exponent;
-    e = e > largest ? largest : e;
-    occupancy[m] = a[m] * b[s] * power_of_two<Real>(e);
-    sum += occupancy[m];
+
+ private:
+  static constexpr Exponent largest = 2;
+
+  template <bool plain>
+  Real run(const GraphLayout<Real>& graph, Exponent likelihood_exponent) const {
+    const int64_t whole = graph.single / vector_size<Real> * vector_size<Real>;
+    Vector<Real> sums{};
+    for (int64_t m = 0; m < whole; m += vector_size<Real>) {
+      __builtin_prefetch(next_alpha.mantissa + m);
+      __builtin_prefetch(next_alpha.exponent + m);
+      __builtin_prefetch(next_emission + m);
+      const Vector<Real> b = load_vector(beta.mantissa + m);
+      const BitVector<Real> b_exponent = load_bits<Real>(beta.exponent + m);
+      BitVector<Real> e = load_bits<Real>(alpha.exponent + m) + b_exponent - likelihood_exponent;
+      e = e > BitVector<Real>{} + largest ? BitVector<Real>{} + largest : e;
+      const Vector<Real> value = load_vector(alpha.mantissa + m) * b * power_of_two_of_vector<Real>(e);
+      sums += value;
+      store_vector(occupancy + m, value);
+      store_vector(product.mantissa + m, b * load_vector(emission + m));
+      store_bits<Real>(product.exponent + m, plain ? b_exponent : b_exponent + load_bits<Real>(emission_exponent + m));
+    }
+    Real sum = sum_of<Real>(sums);
+    for (int64_t m = whole; m < graph.arrivals; m++) {
+      const int32_t s = graph.slot_of_arrival[at(m)];
+      Exponent e = alpha.exponent[m] + beta.exponent[s] - likelihood_exponent;
+      e = e > largest ? largest : e;
+      occupancy[m] = alpha.mantissa[m] * beta.mantissa[s] * power_of_two<Real>(e);
+      sum += occupancy[m];
+      product.mantissa[m] = beta.mantissa[s] * emission[m];
+      product.exponent[m] = beta.exponent[s] + (plain ? 0 : emission_exponent[m]);
+    }
+    return sum;
   }
-  return sum;
-}
+};
 
 }  // namespace seqtrain

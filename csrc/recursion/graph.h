@@ -21,6 +21,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "number.h"
@@ -134,6 +135,7 @@ struct Slices {
   using Exponent = ExponentOf<Real>;
   int64_t count = 0;
   Index begin;                 // (count + 1,) first row of each slice
+  Index32 neighbours;          // (count,) number of rows where it's 1 to 4 and none is scattered, else 0
   Index32 base;                // (rows,) input index of lane 0, or `scattered`
   Index32 input;               // (rows · lanes,) used where scattered
   std::vector<Real> mantissa;  // (rows · lanes,), 0 where a lane has no arc
@@ -144,6 +146,7 @@ struct Slices {
   void build(int64_t outputs, const Grouping& arcs, const Input& input_of, const Weight& weight_of) {
     count = (outputs + lanes - 1) / lanes;
     begin.assign(1, 0);
+    neighbours.clear();
     base.clear();
     input.clear();
     mantissa.clear();
@@ -163,11 +166,11 @@ struct Slices {
       std::sort(entries.begin(), entries.end(), [](const Entry& x, const Entry& y) {
         return x.offset != y.offset ? x.offset < y.offset : x.lane != y.lane ? x.lane < y.lane : x.arc < y.arc;
       });
+      const std::size_t enough = few_offsets(entries) ? 1 : enough_lanes;
       for (std::size_t i = 0; i < entries.size();) {
-        std::size_t j = i;
-        while (j < entries.size() && entries[j].offset == entries[i].offset) j++;
-        // A vector load pays off from a few lanes on; a second arc between the same two places goes with the rest.
-        const bool worthwhile = j - i >= 4;
+        const std::size_t j = end_of_offset(entries, i);
+        // A second arc between the same two places goes with the rest.
+        const bool worthwhile = j - i >= enough;
         const std::size_t row = worthwhile ? open_row(entries[i].offset) : 0;
         int32_t last_lane = -1;
         for (; i < j; i++) {
@@ -191,6 +194,8 @@ struct Slices {
             set(row, static_cast<int32_t>(lane), weight_of(a));
           }
       }
+      const auto rows = static_cast<int64_t>(base.size()) - begin.back();
+      neighbours.push_back(depth == 0 && rows <= 4 ? static_cast<int32_t>(rows) : 0);
       begin.push_back(static_cast<int64_t>(base.size()));
     }
   }
@@ -201,6 +206,30 @@ struct Slices {
   };
   std::vector<Entry> entries_;
   std::vector<Index32> rest_;
+
+  // A vector load pays off from so many lanes on, and scattered loads of all lanes cost as much as so many vectors.
+  static constexpr std::size_t enough_lanes = 4;
+
+  static std::size_t end_of_offset(const std::vector<Entry>& entries, std::size_t begin) {
+    std::size_t end = begin;
+    while (end < entries.size() && entries[end].offset == entries[begin].offset) end++;
+    return end;
+  }
+
+  // Whether rows of neighbours for all that has less than `enough_lanes` cost no more than the scattered rows that it
+  // would take.
+  static bool few_offsets(const std::vector<Entry>& entries) {
+    std::size_t offsets = 0, depth = 0, in_lane[lanes] = {};
+    for (std::size_t i = 0; i < entries.size();) {
+      const std::size_t end = end_of_offset(entries, i);
+      if (end - i < enough_lanes) {
+        offsets++;
+        for (; i < end; i++) depth = std::max(depth, ++in_lane[at(entries[i].lane)]);
+      }
+      i = end;
+    }
+    return offsets <= enough_lanes * depth;
+  }
 
   std::size_t open_row(int32_t row_base) {
     base.push_back(row_base);
@@ -226,9 +255,15 @@ template <class Real>
 class GraphLayout {
  public:
   int64_t single = 0, arrivals = 0, aggregates = 0;
-  Index32 label;            // (arrivals,) column of the scores
-  Index32 column;           // (arrivals,) which distinct label
-  Index32 column_label;     // distinct labels, ascending
+  Index32 label;          // (arrivals,) column of the scores
+  Index32 column;         // (arrivals,) which distinct label
+  Index32 column_label;   // distinct labels, ascending
+  Index32 first_arrival;  // (columns,) first arrival with the label
+  // All other arrivals, each with the first one that has its label.
+  struct Repetition {
+    int32_t arrival, first;
+  };
+  std::vector<Repetition> repetitions;
   Index32 slot_of_arrival;  // (arrivals,)
   Index aggregate_begin;    // (aggregates + 1,) arrivals of each aggregate
   int32_t start_node = 0, start_slot = 0;
@@ -311,13 +346,23 @@ class GraphLayout {
   }
 
   void number_labels() {
-    column_label = label;
-    std::sort(column_label.begin(), column_label.end());
-    column_label.erase(std::unique(column_label.begin(), column_label.end()), column_label.end());
+    order_.resize(label.size());
+    std::iota(order_.begin(), order_.end(), 0);
+    std::sort(order_.begin(), order_.end(),
+              [&](int32_t x, int32_t y) { return label[at(x)] != label[at(y)] ? label[at(x)] < label[at(y)] : x < y; });
     column.resize(label.size());
-    for (std::size_t m = 0; m < label.size(); m++)
-      column[m] = static_cast<int32_t>(std::lower_bound(column_label.begin(), column_label.end(), label[m]) -
-                                       column_label.begin());
+    column_label.clear();
+    first_arrival.clear();
+    repetitions.clear();
+    for (const int32_t m : order_) {
+      if (column_label.empty() || label[at(m)] != column_label.back()) {
+        column_label.push_back(label[at(m)]);
+        first_arrival.push_back(m);
+      } else {
+        repetitions.push_back({m, first_arrival.back()});
+      }
+      column[at(m)] = static_cast<int32_t>(column_label.size()) - 1;
+    }
   }
 
   int32_t node_of_state(int64_t s) const {
@@ -366,7 +411,7 @@ class GraphLayout {
   }
 
   UsefulArcs useful_;
-  Index32 first_arrival_, slot_;
+  Index32 first_arrival_, slot_, order_;
   Index labels_begin_;
   Index32 labels_;
   Grouping grouping_;

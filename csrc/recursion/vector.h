@@ -17,16 +17,20 @@ constexpr int64_t vector_bytes = 16;
 #endif
 
 template <class Real>
-struct VectorOf;
+struct VectorOf;  // `Anywhere`: in memory, aligned as its elements are
 template <>
 struct VectorOf<float> {
   typedef float Type __attribute__((vector_size(vector_bytes)));
   typedef int32_t Bits __attribute__((vector_size(vector_bytes)));
+  typedef float Anywhere __attribute__((vector_size(vector_bytes), aligned(alignof(float)), may_alias));
+  typedef int32_t BitsAnywhere __attribute__((vector_size(vector_bytes), aligned(alignof(int32_t)), may_alias));
 };
 template <>
 struct VectorOf<double> {
   typedef double Type __attribute__((vector_size(vector_bytes)));
   typedef int64_t Bits __attribute__((vector_size(vector_bytes)));
+  typedef double Anywhere __attribute__((vector_size(vector_bytes), aligned(alignof(double)), may_alias));
+  typedef int64_t BitsAnywhere __attribute__((vector_size(vector_bytes), aligned(alignof(int64_t)), may_alias));
 };
 
 template <class Real>
@@ -39,9 +43,7 @@ constexpr int64_t vector_size = vector_bytes / static_cast<int64_t>(sizeof(Real)
 
 template <class Real>
 inline Vector<Real> load_vector(const Real* source) {
-  Vector<Real> value;
-  std::memcpy(&value, source, vector_bytes);
-  return value;
+  return *reinterpret_cast<const typename VectorOf<Real>::Anywhere*>(source);
 }
 
 // The first `count` elements, `rest` in the others.
@@ -54,7 +56,40 @@ inline Vector<Real> load_vector(const Real* source, int64_t count, Real rest) {
 
 template <class Real>
 inline void store_vector(Real* target, Vector<Real> value) {
-  std::memcpy(target, &value, vector_bytes);
+  *reinterpret_cast<typename VectorOf<Real>::Anywhere*>(target) = value;
+}
+
+template <class Real>
+inline BitVector<Real> load_bits(const ExponentOf<Real>* source) {
+  return *reinterpret_cast<const typename VectorOf<Real>::BitsAnywhere*>(source);
+}
+
+template <class Real>
+inline void store_bits(ExponentOf<Real>* target, BitVector<Real> value) {
+  *reinterpret_cast<typename VectorOf<Real>::BitsAnywhere*>(target) = value;
+}
+
+// `power_of_two` and `normalize` of number.h, element by element.
+template <class Real>
+inline Vector<Real> power_of_two_of_vector(BitVector<Real> k) {
+  constexpr ExponentOf<Real> bias = Format<Real>::bias;
+  const BitVector<Real> lowest = BitVector<Real>{} - bias;
+  const BitVector<Real> clamped = k > lowest ? k : lowest;
+  return (Vector<Real>)((clamped + bias) << Format<Real>::mantissa_bits);
+}
+
+template <class Real>
+inline void normalize_vector(Vector<Real>& mantissa, BitVector<Real>& exponent) {
+  using Exponent = ExponentOf<Real>;
+  constexpr int bits = Format<Real>::mantissa_bits;
+  constexpr Exponent mask = (Exponent{1} << bits) - 1;
+  constexpr Exponent one = Exponent{Format<Real>::bias} << bits;
+  const BitVector<Real> pattern = (BitVector<Real>)mantissa;
+  const BitVector<Real> moved = exponent + ((pattern >> bits) - Format<Real>::bias);
+  const BitVector<Real> alive =
+      (mantissa > Vector<Real>{} + Format<Real>::tiny) & (moved > BitVector<Real>{} + Exponent{floor_exponent});
+  mantissa = (Vector<Real>)(((pattern & mask) | one) & alive);
+  exponent = alive ? moved : BitVector<Real>{} + Exponent{zero_exponent};
 }
 
 template <class Real>
