@@ -8,6 +8,7 @@
 #include "../recursion/emission.h"
 #include "graph_view.h"
 #include "kernels.h"
+#include "later_scores.h"
 #include "memory.h"
 #include "parallel.h"
 #include "segments.h"
@@ -37,7 +38,8 @@ class FullSumUtterance {
     const Segments segments(frames, 2 * (nodes + arrivals) * static_cast<int64_t>(sizeof(Real)));
     node_width_ = nodes;
     arrival_width_ = arrivals;
-    allocate(segments, frames, nodes, arrivals, slots, problem.scores.stride_label);
+    allocate(segments, frames, nodes, arrivals, slots,
+             problem.scores.stride_label * static_cast<int64_t>(item_size(problem.scores.dtype)));
 
     for (int64_t segment = 0; segment < segments.count; segment++) {
       // Slot 0 of a segment holds the frame before it.
@@ -68,7 +70,7 @@ class FullSumUtterance {
 
  private:
   void allocate(const Segments& segments, int64_t frames, int64_t nodes, int64_t arrivals, int64_t slots,
-                int64_t stride_label) {
+                int64_t step) {
     const auto length = at(segments.length), count = at(segments.count);
     alpha_ = alpha_memory_.reserve((length + 1) * at(nodes));
     alpha_exponent_ = alpha_exponent_memory_.reserve((length + 1) * at(nodes));
@@ -87,7 +89,7 @@ class FullSumUtterance {
     std::fill(product_, product_ + arrivals, Real{0});
     std::fill(product_exponent_, product_exponent_ + arrivals, Exponent{zero_exponent});
     for (int64_t m = 0; m < whole_vectors(graph_->arrivals); m++)
-      place_[m] = graph_->label[at(std::min(m, graph_->arrivals - 1))] * stride_label;
+      place_[m] = graph_->label[at(std::min(m, graph_->arrivals - 1))] * step;
     // Slices read, and multiply by zero, what stands beside the nodes.
     const int64_t right = graph_->arrivals;
     for (int64_t slot = 0; slot <= segments.length; slot++) {
@@ -119,25 +121,28 @@ class FullSumUtterance {
   bool sweep_forward(const FullSum<Real>& problem, int64_t b, int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; t++) {
       const int64_t slot = t - begin;
-      if (!emit(problem, problem.scores.row(b, t), t, slot)) {
+      const LaterScores<Real> later(problem.scores.row(b, t + frames_ahead), place_, whole_vectors(graph_->arrivals));
+      if (!emit(problem, problem.scores.row(b, t), t, slot, later)) {
         problem.status[b] = 1 + t;
         return false;
       }
       const Values<Real> before = alpha(slot), now = alpha(slot + 1);
-      apply(graph_->incoming, before.mantissa, before.exponent, emission(slot), emission_exponent(slot), now);
+      apply(graph_->incoming, before.mantissa, before.exponent, emission(slot), emission_exponent(slot), now,
+            [&](int64_t m) { later.template request<5, 8>(m); });
       aggregate(*graph_, now);
     }
     return true;
   }
 
   // The frame's largest exponent is taken out, as in CTC: scores of any offset stay in range.
-  bool emit(const FullSum<Real>& problem, const char* row, int64_t t, int64_t slot) {
+  bool emit(const FullSum<Real>& problem, const char* row, int64_t t, int64_t slot, const LaterScores<Real>& later) {
     const int64_t arrivals = graph_->arrivals;
     Real* mantissa = emission(slot);
-    const Extent<Real> extent = read_scores(problem, row, mantissa);
-    plain_[slot] = emit_plain(extent, mantissa, whole_vectors(arrivals), shift_[t]);
+    const Extent<Real> extent = read_scores(problem, row, mantissa, later);
+    plain_[slot] = emit_plain(extent, mantissa, whole_vectors(arrivals), shift_[t],
+                              [&](int64_t m) { later.template request<3, 5>(m); });
     if (plain_[slot] == 0) {
-      const auto gather = [&](Real*) { read_scores(problem, row, mantissa); };
+      const auto gather = [&](Real*) { read_scores(problem, row, mantissa, later); };
       double offset;
       if (!split_frame<Real>(gather, mantissa, emission_exponent_of(slot), arrivals, shift_[t], offset)) return false;
       offset_ += offset;
@@ -154,28 +159,22 @@ class FullSumUtterance {
   }
 
   // Writes the arrivals' scores, the last one's up to the end of a vector.
-  Extent<Real> read_scores(const FullSum<Real>& problem, const char* row, Real* __restrict out) const {
+  Extent<Real> read_scores(const FullSum<Real>& problem, const char* row, Real* __restrict out,
+                           const LaterScores<Real>& later) const {
     const int64_t* __restrict place = place_;
     const int64_t count = whole_vectors(graph_->arrivals);
+    const Dtype dtype = problem.scores.dtype;
     ExtentOfVectors<Real> extent;
-    if (problem.scores.dtype == dtype_of<Real>()) {
-      const Real* __restrict scores = reinterpret_cast<const Real*>(row);
-      // A few elements of each row are read: no hardware prefetcher sees them coming.  One request beside each load:
-      // the processor drops most of many at once.  Past the last frame this asks for what isn't there, which costs
-      // nothing.
-      const Real* __restrict ahead = scores + 2 * problem.scores.stride_frame;
-      for (int64_t m = 0; m < count; m += vector_size<Real>) {
-        Vector<Real> value;
-        for (int64_t i = 0; i < vector_size<Real>; i++) {
-          __builtin_prefetch(ahead + place[m + i]);
-          value[i] = scores[place[m + i]];
-        }
-        store_vector(out + m, value);
-        extent.add(value);
+    for (int64_t m = 0; m < count; m += vector_size<Real>) {
+      later.template request<0, 3>(m);
+      Vector<Real> value;
+      if (dtype == dtype_of<Real>()) {
+        for (int64_t i = 0; i < vector_size<Real>; i++) value[i] = *reinterpret_cast<const Real*>(row + place[m + i]);
+      } else {
+        for (int64_t i = 0; i < vector_size<Real>; i++) value[i] = load<Real>(row + place[m + i], dtype, 0);
       }
-    } else {
-      for (int64_t m = 0; m < count; m++) out[m] = load<Real>(row, problem.scores.dtype, place[m]);
-      for (int64_t m = 0; m < count; m += vector_size<Real>) extent.add(load_vector(out + m));
+      store_vector(out + m, value);
+      extent.add(value);
     }
     return extent.found();
   }
@@ -235,8 +234,7 @@ class FullSumUtterance {
         if (arc_occupancies != nullptr)
           add_arc_occupancies(view(problem.graphs, g), alpha(slot), product, likelihood_exponent,
                               static_cast<double>(inverse), arc_occupancies);
-        apply(graph.outgoing, product.mantissa, product.exponent, static_cast<const Real*>(nullptr),
-              static_cast<const Exponent*>(nullptr), beta);
+        apply(graph.outgoing, product, beta);
       }
     }
   }
@@ -294,6 +292,8 @@ class FullSumUtterance {
       if (graph_->final_slot[at(f)] == graph_->start_slot) out[f] = std::exp(graph.final_weight[f] - weight);
   }
 
+  static constexpr int64_t frames_ahead = 4;
+
   const GraphLayout<Real>* graph_ = nullptr;
   double offset_ = 0;
   int64_t node_width_ = 0, arrival_width_ = 0;
@@ -302,7 +302,7 @@ class FullSumUtterance {
   Exponent *alpha_exponent_ = nullptr, *checkpoint_exponent_ = nullptr, *emission_exponent_ = nullptr,
            *beta_exponent_ = nullptr, *product_exponent_ = nullptr, *shift_ = nullptr;
   char* plain_ = nullptr;     // (slots,) whether a frame's emissions are without exponents
-  int64_t* place_ = nullptr;  // of each arrival's label in a row of scores
+  int64_t* place_ = nullptr;  // of each arrival's label in a row of scores, in bytes
   Scratch<Real> alpha_memory_, checkpoint_memory_, emission_memory_, beta_memory_, product_memory_, occupancy_memory_;
   Scratch<Exponent> alpha_exponent_memory_, checkpoint_exponent_memory_, emission_exponent_memory_,
       beta_exponent_memory_, product_exponent_memory_, shift_memory_;

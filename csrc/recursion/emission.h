@@ -134,9 +134,10 @@ class ExtentOfVectors {
 template <class Real>
 constexpr int32_t least_plain_exponent = sizeof(Real) == 8 ? -400 : -60;
 
-// Makes whole vectors of scores emissions, if the frame is plain.
-template <class Real>
-inline bool emit_plain(const Extent<Real>& extent, Real* __restrict score, int64_t count, ExponentOf<Real>& shift) {
+// Makes whole vectors of scores emissions, if the frame is plain.  Calls meanwhile(i) for each, with its first element.
+template <class Real, class Meanwhile>
+inline bool emit_plain(const Extent<Real>& extent, Real* __restrict score, int64_t count, ExponentOf<Real>& shift,
+                       const Meanwhile& meanwhile) {
   using Exponent = ExponentOf<Real>;
   constexpr int bits = Format<Real>::mantissa_bits;
   constexpr Real magic = Real(3) * Real(Exponent{1} << (bits - 1));  // as in exponential.h
@@ -146,6 +147,7 @@ inline bool emit_plain(const Extent<Real>& extent, Real* __restrict score, int64
     return false;
   shift = static_cast<Exponent>(top);
   for (int64_t i = 0; i < count; i += vector_size<Real>) {
+    meanwhile(i);
     const Vector<Real> x = load_vector(score + i);
     const Vector<Real> shifted = x * LogTwo<Real>::inverse + magic;
     const Vector<Real> n = shifted - magic;

@@ -58,7 +58,7 @@ inline void add_products(const Vector<Real> (&product)[rows], const BitVector<Re
 enum class Emits { nothing, plain, with_exponents };
 
 // What `apply` reads and writes.
-template <class Real>
+template <class Real, class Meanwhile>
 struct Application {
   using Exponent = ExponentOf<Real>;
   const Slices<Real>& slices;
@@ -67,9 +67,11 @@ struct Application {
   const Real* __restrict emission;
   const Exponent* __restrict emission_exponent;
   Values<Real> output;
+  const Meanwhile& meanwhile;
 
   template <Emits emits>
   void write(int64_t place, Vector<Real> sum, BitVector<Real> top) const {
+    meanwhile(place);
     if constexpr (emits != Emits::nothing) sum *= load_vector(emission + place);
     if constexpr (emits == Emits::with_exponents) top += load_bits<Real>(emission_exponent + place);
     normalize_vector<Real>(sum, top);
@@ -77,23 +79,28 @@ struct Application {
     store_bits<Real>(output.exponent + place, top);
   }
 
-  // All in registers: a slice of few rows, each with neighbours for sources.
+  // All in registers: slices of few rows, each with neighbours for sources.
   template <Emits emits, int rows>
-  void neighbours(int64_t slice) const {
+  void neighbours(int64_t slice, int64_t end) const {
     const int64_t first = slices.begin[at(slice)];
     const int32_t* __restrict base = slices.base.data() + first;
     const Real* __restrict weight = slices.mantissa.data() + first * lanes;
     const Exponent* __restrict weight_exponent = slices.exponent.data() + first * lanes;
-    for (int64_t place = 0; place < lanes; place += vector_size<Real>) {
-      Vector<Real> product[rows], sum;
-      BitVector<Real> exponent[rows], top;
-      for (int r = 0; r < rows; r++) {
-        product[r] = load_vector(input + base[r] + place) * load_vector(weight + r * lanes + place);
-        exponent[r] =
-            load_bits<Real>(input_exponent + base[r] + place) + load_bits<Real>(weight_exponent + r * lanes + place);
+    for (; slice < end; slice++) {
+      for (int64_t place = 0; place < lanes; place += vector_size<Real>) {
+        Vector<Real> product[rows], sum;
+        BitVector<Real> exponent[rows], top;
+        for (int r = 0; r < rows; r++) {
+          product[r] = load_vector(input + base[r] + place) * load_vector(weight + r * lanes + place);
+          exponent[r] =
+              load_bits<Real>(input_exponent + base[r] + place) + load_bits<Real>(weight_exponent + r * lanes + place);
+        }
+        add_products<Real, rows, false>(product, exponent, sum, top);
+        write<emits>(slice * lanes + place, sum, top);
       }
-      add_products<Real, rows, false>(product, exponent, sum, top);
-      write<emits>(slice * lanes + place, sum, top);
+      base += rows;
+      weight += rows * lanes;
+      weight_exponent += rows * lanes;
     }
   }
 
@@ -135,19 +142,22 @@ struct Application {
 
   template <Emits emits>
   void run() const {
-    for (int64_t slice = 0; slice < slices.count; slice++) {
-      switch (slices.neighbours[at(slice)]) {
+    for (int64_t slice = 0, end; slice < slices.count; slice = end) {
+      const int32_t rows = slices.neighbours[at(slice)];
+      end = slice + 1;
+      while (rows > 0 && end < slices.count && slices.neighbours[at(end)] == rows) end++;
+      switch (rows) {
         case 1:
-          neighbours<emits, 1>(slice);
+          neighbours<emits, 1>(slice, end);
           break;
         case 2:
-          neighbours<emits, 2>(slice);
+          neighbours<emits, 2>(slice, end);
           break;
         case 3:
-          neighbours<emits, 3>(slice);
+          neighbours<emits, 3>(slice, end);
           break;
         case 4:
-          neighbours<emits, 4>(slice);
+          neighbours<emits, 4>(slice, end);
           break;
         default:
           any<emits>(slice);
@@ -157,12 +167,14 @@ struct Application {
 };
 
 // output[i] = (Σ over arcs into i of weight · input) · emission[i]; `emission` may be null, its exponents are where the
-// frame is plain (emission.h).
-// Writes whole slices: up to lanes - 1 items past the last are set to zero.
-template <class Real>
+// frame is plain (emission.h).  Writes whole slices: up to lanes - 1 items past the last are set to zero.  Calls
+// meanwhile(i) for each vector, with its first item.
+template <class Real, class Meanwhile>
 inline void apply(const Slices<Real>& slices, const Real* input, const ExponentOf<Real>* input_exponent,
-                  const Real* emission, const ExponentOf<Real>* emission_exponent, Values<Real> output) {
-  const Application<Real> application{slices, input, input_exponent, emission, emission_exponent, output};
+                  const Real* emission, const ExponentOf<Real>* emission_exponent, Values<Real> output,
+                  const Meanwhile& meanwhile) {
+  const Application<Real, Meanwhile> application{slices, input,    input_exponent, emission, emission_exponent,
+                                                 output, meanwhile};
   if (emission == nullptr) {
     application.template run<Emits::nothing>();
   } else if (emission_exponent == nullptr) {
@@ -170,6 +182,13 @@ inline void apply(const Slices<Real>& slices, const Real* input, const ExponentO
   } else {
     application.template run<Emits::with_exponents>();
   }
+}
+
+// The same without emissions.
+template <class Real>
+inline void apply(const Slices<Real>& slices, Values<Real> input, Values<Real> output) {
+  apply(slices, input.mantissa, input.exponent, static_cast<const Real*>(nullptr),
+        static_cast<const ExponentOf<Real>*>(nullptr), output, [](int64_t) {});
 }
 
 // Sums the arrivals of each state that has several.
