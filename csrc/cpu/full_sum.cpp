@@ -21,7 +21,8 @@ class FullSumUtterance {
   using Exponent = ExponentOf<Real>;
 
  public:
-  void run(const FullSum<Real>& problem, int64_t b, const GraphLayout<Real>& graph) {
+  // `next` is the utterance that comes after this one, or -1.
+  void run(const FullSum<Real>& problem, int64_t b, const GraphLayout<Real>& graph, int64_t next) {
     graph_ = &graph;
     offset_ = 0;
     const int64_t frames = problem.lengths[b];
@@ -65,7 +66,7 @@ class FullSumUtterance {
                        (likelihood + shift) * 0.69314718055994530942;
     if (problem.occupancies == nullptr && problem.arc_occupancies == nullptr) return;
     if (problem.arc_occupancies != nullptr) final_occupancies(problem, b, g, last, likelihood);
-    sweep_back(problem, b, g, frames, segments, static_cast<Exponent>(std::floor(likelihood)));
+    sweep_back(problem, b, g, frames, segments, static_cast<Exponent>(std::floor(likelihood)), next);
   }
 
  private:
@@ -90,16 +91,6 @@ class FullSumUtterance {
     std::fill(product_exponent_, product_exponent_ + arrivals, Exponent{zero_exponent});
     for (int64_t m = 0; m < whole_vectors(graph_->arrivals); m++)
       place_[m] = graph_->label[at(std::min(m, graph_->arrivals - 1))] * step;
-    // Slices read, and multiply by zero, what stands beside the nodes.
-    const int64_t right = graph_->arrivals;
-    for (int64_t slot = 0; slot <= segments.length; slot++) {
-      Real* mantissa = alpha_ + slot * nodes;
-      Exponent* exponent = alpha_exponent_ + slot * nodes;
-      std::fill(mantissa, mantissa + lanes, Real{0});
-      std::fill(exponent, exponent + lanes, Exponent{zero_exponent});
-      std::fill(mantissa + lanes + right, mantissa + nodes, Real{0});
-      std::fill(exponent + lanes + right, exponent + nodes, Exponent{zero_exponent});
-    }
   }
 
   Values<Real> alpha(int64_t slot) {
@@ -127,11 +118,25 @@ class FullSumUtterance {
         return false;
       }
       const Values<Real> before = alpha(slot), now = alpha(slot + 1);
+      clear_margins(now);
       apply(graph_->incoming, before.mantissa, before.exponent, emission(slot), emission_exponent(slot), now,
             [&](int64_t m) { later.template request<5, 8>(m); });
       aggregate(*graph_, now);
     }
     return true;
+  }
+
+  // Slices read, and multiply by zero, what stands beside the nodes.
+  void clear_margins(Values<Real> nodes) const {
+    const auto clear_slice = [&](int64_t first) {
+      for (int64_t i = first; i < first + lanes; i += vector_size<Real>) {
+        store_vector(nodes.mantissa + i, Vector<Real>{});
+        store_bits<Real>(nodes.exponent + i, BitVector<Real>{} + Exponent{zero_exponent});
+      }
+    };
+    clear_slice(-lanes);
+    // `apply` writes whole slices.
+    for (int64_t i = graph_->incoming.count * lanes; i < node_width_ - lanes; i += lanes) clear_slice(i);
   }
 
   // The frame's largest exponent is taken out, as in CTC: scores of any offset stay in range.
@@ -197,8 +202,9 @@ class FullSumUtterance {
   }
 
   void sweep_back(const FullSum<Real>& problem, int64_t b, int64_t g, int64_t frames, const Segments& segments,
-                  Exponent likelihood_exponent) {
+                  Exponent likelihood_exponent, int64_t next) {
     const GraphLayout<Real>& graph = *graph_;
+    const int64_t next_frames = find_places_of_next(problem, next);
     const int64_t columns = static_cast<int64_t>(graph.column_label.size());
     Values<Real> beta{beta_ + lanes, beta_exponent_ + lanes}, product{product_ + lanes, product_exponent_ + lanes};
     double* arc_occupancies = nullptr;
@@ -215,18 +221,28 @@ class FullSumUtterance {
       }
       for (int64_t t = end - 1; t >= begin; t--) {
         const int64_t slot = t - begin;
-        const int64_t next = std::max<int64_t>(slot - 1, 0);
-        const BackwardFrame<Real> frame{alpha(slot + 1), beta,    emission(slot),  emission_exponent(slot),
-                                        occupancy_,      product, alpha(next + 1), emission(next)};
-        const Real sum = frame.run(graph, likelihood_exponent);
+        const int64_t before = std::max<int64_t>(slot - 1, 0);
+        const BackwardFrame<Real> frame{alpha(slot + 1),
+                                        beta,
+                                        emission(slot),
+                                        emission_exponent(slot),
+                                        occupancy_,
+                                        product,
+                                        alpha(before + 1),
+                                        emission(before),
+                                        occupancies_of(problem, b, std::max<int64_t>(t - 1, 0))};
+        // While the way back runs, memory is idle.
+        const int64_t row = frames - 1 - t;
+        const LaterScores<Real> later(row < next_frames ? problem.scores.row(next, row) : nullptr, next_place_.data(),
+                                      row < next_frames ? static_cast<int64_t>(next_place_.size()) : 0);
+        const Real sum = frame.run(graph, likelihood_exponent, [&](int64_t m) { later.template request<0, 4>(m); });
         if (!(sum > 0)) {
           problem.status[b] = status_no_path;
           return;
         }
         const Real inverse = Real{1} / sum;
         if (problem.occupancies != nullptr) {
-          Real* __restrict out =
-              problem.occupancies + (problem.scores.first_row(b, problem.max_frames) + t) * problem.width;
+          Real* __restrict out = occupancies_of(problem, b, t);
           write_columns(graph, inverse, out);
           for (int64_t k = columns; k < problem.width; k++) out[k] = 0;
         }
@@ -234,9 +250,30 @@ class FullSumUtterance {
         if (arc_occupancies != nullptr)
           add_arc_occupancies(view(problem.graphs, g), alpha(slot), product, likelihood_exponent,
                               static_cast<double>(inverse), arc_occupancies);
-        apply(graph.outgoing, product, beta);
+        apply(graph.outgoing, product, beta, [&](int64_t m) { later.template request<4, 8>(m); });
       }
     }
+  }
+
+  static Real* occupancies_of(const FullSum<Real>& problem, int64_t b, int64_t t) {
+    if (problem.occupancies == nullptr) return nullptr;
+    return problem.occupancies + (problem.scores.first_row(b, problem.max_frames) + t) * problem.width;
+  }
+
+  // Where the next utterance's labels stand in a row of scores, whole vectors of them; returns of how many frames the
+  // cache may hold their lines.
+  int64_t find_places_of_next(const FullSum<Real>& problem, int64_t next) {
+    next_place_.clear();
+    if (next < 0) return 0;
+    const GraphView graph = view(problem.graphs, problem.graphs.graphs > 1 ? next : 0);
+    const int64_t step = problem.scores.stride_label * static_cast<int64_t>(item_size(problem.scores.dtype));
+    // Neighbouring arcs often have one label.
+    for (int64_t a = 0; a < graph.arcs; a++)
+      if (a == 0 || graph.label(a) != graph.label(a - 1)) next_place_.push_back(graph.label(a) * step);
+    if (next_place_.empty()) return 0;
+    next_place_.resize(at(whole_vectors(static_cast<int64_t>(next_place_.size()))), next_place_.back());
+    constexpr int64_t line = 64, bytes_ahead = int64_t{4} << 20;
+    return std::min(problem.lengths[next], bytes_ahead / (line * static_cast<int64_t>(next_place_.size())));
   }
 
   void write_columns(const GraphLayout<Real>& graph, Real inverse, Real* __restrict out) const {
@@ -295,6 +332,7 @@ class FullSumUtterance {
   static constexpr int64_t frames_ahead = 4;
 
   const GraphLayout<Real>* graph_ = nullptr;
+  std::vector<int64_t> next_place_;
   double offset_ = 0;
   int64_t node_width_ = 0, arrival_width_ = 0;
   Real *alpha_ = nullptr, *checkpoint_ = nullptr, *emission_ = nullptr, *beta_ = nullptr, *product_ = nullptr,
@@ -340,13 +378,14 @@ void full_sum(const FullSum<Real>& problem) {
     const auto arcs = static_cast<double>(problem.graphs.arc_offsets[g + 1] - problem.graphs.arc_offsets[g] + 16);
     work[at(b)] = arcs * static_cast<double>(problem.lengths[b] + 1);
   }
-  for_each_utterance<FullSumWorkspace<Real>>(work, problem.threads, [&](int64_t b, FullSumWorkspace<Real>& workspace) {
+  using Workspace = FullSumWorkspace<Real>;
+  for_each_utterance<Workspace>(work, problem.threads, [&](int64_t b, Workspace& workspace, int64_t next) {
     if (problem.status[b] != status_ok) return;
     if (!shared) {
       workspace.layout.build(view(problem.graphs, b));
       write_columns(problem, b, workspace.layout);
     }
-    workspace.utterance.run(problem, b, shared ? common : workspace.layout);
+    workspace.utterance.run(problem, b, shared ? common : workspace.layout, next);
   });
 }
 

@@ -268,8 +268,9 @@ class TangentUtterance {
     const Dual now = alpha_.row(slot + 1), beta = beta_.row(0), product = product_.row(0);
     const double* emission = emission_ + slot * emission_width_;
     const BackwardFrame<double> frame{now.value,  beta.value,    emission,  emission_exponent_ + slot * emission_width_,
-                                      occupancy_, product.value, now.value, emission};
-    const double sum = frame.run(*graph_, likelihood_exponent_);
+                                      occupancy_, product.value, now.value, emission,
+                                      occupancy_};
+    const double sum = frame.run(*graph_, likelihood_exponent_, [](int64_t) {});
     if (!(sum > 0)) {
       problem_->status[b_] = status_no_path;
       return false;

@@ -8,6 +8,7 @@
 #include <exception>
 #include <system_error>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #if defined(__SSE2__)
@@ -32,7 +33,8 @@ class FlushSubnormals {
 };
 
 // Calls body(utterance, workspace) for each utterance, the longest first; `work` estimates the cost of each in
-// arc-frames.  A thread has one workspace, so scratch memory is reused from one utterance to the next.
+// arc-frames.  A thread has one workspace, so scratch memory is reused from one utterance to the next.  A body that
+// takes a third argument is told which utterance comes next on this thread, or -1 where that isn't known.
 template <class Workspace, class Body>
 void for_each_utterance(const std::vector<double>& work, int threads, const Body& body) {
   const int64_t count = static_cast<int64_t>(work.size());
@@ -59,7 +61,12 @@ void for_each_utterance(const std::vector<double>& work, int threads, const Body
       for (;;) {
         const int64_t i = next.fetch_add(1, std::memory_order_relaxed);
         if (i >= count) break;
-        body(order[static_cast<std::size_t>(i)], workspace);
+        if constexpr (std::is_invocable_v<const Body&, int64_t, Workspace&, int64_t>) {
+          const bool known = used == 1 && i + 1 < count;
+          body(order[static_cast<std::size_t>(i)], workspace, known ? order[static_cast<std::size_t>(i + 1)] : -1);
+        } else {
+          body(order[static_cast<std::size_t>(i)], workspace);
+        }
       }
     } catch (...) {
       failures[static_cast<std::size_t>(thread)] = std::current_exception();

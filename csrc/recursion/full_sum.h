@@ -185,10 +185,10 @@ inline void apply(const Slices<Real>& slices, const Real* input, const ExponentO
 }
 
 // The same without emissions.
-template <class Real>
-inline void apply(const Slices<Real>& slices, Values<Real> input, Values<Real> output) {
+template <class Real, class Meanwhile>
+inline void apply(const Slices<Real>& slices, Values<Real> input, Values<Real> output, const Meanwhile& meanwhile) {
   apply(slices, input.mantissa, input.exponent, static_cast<const Real*>(nullptr),
-        static_cast<const ExponentOf<Real>*>(nullptr), output, [](int64_t) {});
+        static_cast<const ExponentOf<Real>*>(nullptr), output, meanwhile);
 }
 
 // Sums the arrivals of each state that has several.
@@ -238,28 +238,32 @@ struct BackwardFrame {
   const Exponent* __restrict emission_exponent;  // null where the frame is plain
   Real* __restrict occupancy;
   Values<Real> product;
-  // What the next frame reads.  It's asked for line by line beside this frame's loads: the way back runs against what
-  // the processor foresees.
+  // What the next frame reads, and where its occupancies go.  It's asked for line by line beside this frame's loads:
+  // the way back runs against what the processor foresees.
   Values<const Real> next_alpha;
   const Real* next_emission;
+  const Real* next_output;
 
-  // Returns the sum of the occupancies.
-  Real run(const GraphLayout<Real>& graph, Exponent likelihood_exponent) const {
-    return emission_exponent == nullptr ? run<true>(graph, likelihood_exponent)
-                                        : run<false>(graph, likelihood_exponent);
+  // Returns the sum of the occupancies.  Calls meanwhile(m) for each vector of them, with its first arrival.
+  template <class Meanwhile>
+  Real run(const GraphLayout<Real>& graph, Exponent likelihood_exponent, const Meanwhile& meanwhile) const {
+    return emission_exponent == nullptr ? run<true>(graph, likelihood_exponent, meanwhile)
+                                        : run<false>(graph, likelihood_exponent, meanwhile);
   }
 
  private:
   static constexpr Exponent largest = 2;
 
-  template <bool plain>
-  Real run(const GraphLayout<Real>& graph, Exponent likelihood_exponent) const {
+  template <bool plain, class Meanwhile>
+  Real run(const GraphLayout<Real>& graph, Exponent likelihood_exponent, const Meanwhile& meanwhile) const {
     const int64_t whole = graph.single / vector_size<Real> * vector_size<Real>;
     Vector<Real> sums{};
     for (int64_t m = 0; m < whole; m += vector_size<Real>) {
       __builtin_prefetch(next_alpha.mantissa + m);
       __builtin_prefetch(next_alpha.exponent + m);
       __builtin_prefetch(next_emission + m);
+      __builtin_prefetch(next_output + m, 1);
+      meanwhile(m);
       const Vector<Real> b = load_vector(beta.mantissa + m);
       const BitVector<Real> b_exponent = load_bits<Real>(beta.exponent + m);
       BitVector<Real> e = load_bits<Real>(alpha.exponent + m) + b_exponent - likelihood_exponent;

@@ -26,6 +26,7 @@ __all__ = [
     "check_lengths",
     "check_status",
     "gradient_layout",
+    "host",
     "int64",
     "mark_overwritten",
     "new_output",
@@ -62,9 +63,16 @@ def value_dtype(scores: torch.Tensor) -> torch.dtype:
     return arithmetic_dtype(scores)
 
 
+def host(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor, contiguous and of this type, in host memory (itself where it is that already)."""
+    if tensor.dtype == dtype and tensor.device.type == "cpu" and tensor.is_contiguous():
+        return tensor
+    return tensor.detach().to(device="cpu", dtype=dtype).contiguous()
+
+
 def int64(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor as contiguous int64 in host memory (itself where it is that already)."""
-    return tensor.to(device="cpu", dtype=torch.int64).contiguous()
+    return host(tensor, torch.int64)
 
 
 def batch_size(scores: torch.Tensor, offsets: torch.Tensor | None) -> int:

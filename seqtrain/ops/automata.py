@@ -43,17 +43,14 @@ class Automata(NamedTuple):
 
     def for_kernels(self) -> Automata:
         """The same in host memory, in the types that the kernels read; the result must outlive `argument`."""
-
-        def host(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-            return tensor.detach().to(device="cpu", dtype=dtype).contiguous()
-
+        host = arguments.host
         return Automata(
             host(self.arcs, torch.int32),
             host(self.weights, torch.float64),
-            arguments.int64(self.arc_offsets),
+            host(self.arc_offsets, torch.int64),
             host(self.final_states, torch.int32),
             host(self.final_weights, torch.float64),
-            arguments.int64(self.final_offsets),
+            host(self.final_offsets, torch.int64),
             host(self.starts, torch.int32),
             host(self.num_states, torch.int32),
         )

@@ -54,14 +54,15 @@ class Lattices(NamedTuple):
 
     def for_kernels(self) -> Lattices:
         """The same in the types that the kernels read; the result must outlive `argument`."""
+        host = arguments.host
         return Lattices(
-            self.arcs.to(torch.int32).contiguous(),
-            self.weights.detach().to(torch.float64).contiguous(),
-            arguments.int64(self.arc_offsets),
-            arguments.int64(self.state_offsets),
-            self.final_states.to(torch.int32).contiguous(),
-            self.final_weights.detach().to(torch.float64).contiguous(),
-            arguments.int64(self.final_offsets),
+            host(self.arcs, torch.int32),
+            host(self.weights, torch.float64),
+            host(self.arc_offsets, torch.int64),
+            host(self.state_offsets, torch.int64),
+            host(self.final_states, torch.int32),
+            host(self.final_weights, torch.float64),
+            host(self.final_offsets, torch.int64),
         )
 
     def argument(self) -> tuple[int, int, int, int, int, int, int, int]:
