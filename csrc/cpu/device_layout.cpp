@@ -1,6 +1,5 @@
 // The layouts of a batch of automata in flat arrays, for kernels that run on a device (csrc/cuda/graph_table.h).
 
-#include <cmath>
 #include <limits>
 
 #include "../cuda/graph_table.h"
@@ -13,18 +12,6 @@ namespace seqtrain {
 namespace {
 
 static_assert(slice_lanes == lanes && without_base == scattered);
-
-// exp(weight) as a mantissa and an exponent, as `Slices` has it; zero where it's far below.
-template <class Real>
-void split_weight(double weight, Real& mantissa, int32_t& exponent) {
-  mantissa = 0;
-  exponent = zero_exponent;
-  const double scaled = weight * 1.4426950408889634;
-  if (!(scaled > -double(largest_input_exponent))) return;
-  const double n = std::floor(scaled);
-  mantissa = static_cast<Real>(std::exp2(scaled - n));
-  exponent = static_cast<int32_t>(n);
-}
 
 template <class Real>
 struct Workspace {
@@ -46,8 +33,11 @@ struct FlatGraph {
     mantissa_place = static_cast<int64_t>(reals.size());
     integers.resize(integers.size() + at(count));
     reals.resize(reals.size() + at(count));
-    for (int64_t i = 0; i < count; i++)
-      split_weight(weight(i), reals[at(mantissa_place + i)], integers[at(exponent_place + i)]);
+    for (int64_t i = 0; i < count; i++) {
+      const SplitWeight<Real> split(weight(i));
+      reals[at(mantissa_place + i)] = split.mantissa;
+      integers[at(exponent_place + i)] = static_cast<int32_t>(split.exponent);
+    }
   }
 
   SliceTable put_slices(const Slices<Real>& slices) {

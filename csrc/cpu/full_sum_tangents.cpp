@@ -37,11 +37,10 @@ struct TangentLayout {
     mantissa.assign(at(view.arcs), 0);
     exponent.assign(at(view.arcs), zero_exponent);
     for (int64_t a = 0; a < view.arcs; a++) {
-      const double scaled = (view.weight[a] - graph.largest_weight) * 1.4426950408889634;
-      if (!useful(a) || !(scaled > -double(largest_input_exponent))) continue;
-      const double n = std::floor(scaled);
-      mantissa[at(a)] = std::exp2(scaled - n);
-      exponent[at(a)] = static_cast<Exponent>(n);
+      if (!useful(a)) continue;
+      const SplitWeight<double> weight(view.weight[a] - graph.largest_weight);
+      mantissa[at(a)] = weight.mantissa;
+      exponent[at(a)] = weight.exponent;
     }
   }
 

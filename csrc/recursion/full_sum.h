@@ -220,11 +220,9 @@ template <class Real>
 inline void finish(const GraphLayout<Real>& graph, Values<Real> slots) {
   clear(slots, graph.slots());
   for (int64_t s = 0; s < graph.slots(); s++) {
-    const double scaled = (graph.final_weight[at(s)] - graph.largest_final_weight) * 1.4426950408889634;
-    if (!(scaled > -double(largest_input_exponent))) continue;
-    const double n = std::floor(scaled);
-    slots.mantissa[s] = static_cast<Real>(std::exp2(scaled - n));
-    slots.exponent[s] = static_cast<ExponentOf<Real>>(n);
+    const SplitWeight<Real> weight(graph.final_weight[at(s)] - graph.largest_final_weight);
+    slots.mantissa[s] = weight.mantissa;
+    slots.exponent[s] = weight.exponent;
   }
 }
 

@@ -126,6 +126,22 @@ class UsefulArcs {
   Index32 stack_;
 };
 
+// exp(weight) = mantissa · 2^exponent, mantissa in [1, 2); zero where it's far below.
+template <class Real>
+struct SplitWeight {
+  Real mantissa = 0;
+  ExponentOf<Real> exponent = zero_exponent;
+
+  SplitWeight() = default;
+  explicit SplitWeight(double weight) {
+    const double scaled = weight * 1.4426950408889634;
+    if (!(scaled > -double(largest_input_exponent))) return;
+    const double n = std::floor(scaled);
+    mantissa = static_cast<Real>(std::exp2(scaled - n));
+    exponent = static_cast<ExponentOf<Real>>(n);
+  }
+};
+
 constexpr int64_t lanes = 16;
 constexpr int32_t scattered = INT32_MIN;  // `base` of a row whose sources are not neighbours
 
@@ -141,7 +157,8 @@ struct Slices {
   std::vector<Real> mantissa;  // (rows · lanes,), 0 where a lane has no arc
   std::vector<Exponent> exponent;
 
-  // Arc i of `arcs` goes from input(i) to output(i) with log weight weight(i); arcs are grouped by output.
+  // Arc i of `arcs` goes from input(i) to output(i) with weight mantissa(i) · 2^exponent(i); arcs are grouped by
+  // output.
   template <class Input, class Weight>
   void build(int64_t outputs, const Grouping& arcs, const Input& input_of, const Weight& weight_of) {
     count = (outputs + lanes - 1) / lanes;
@@ -151,40 +168,30 @@ struct Slices {
     input.clear();
     mantissa.clear();
     exponent.clear();
-    std::vector<Entry>& entries = entries_;
     auto& rest = rest_;
     rest.resize(lanes);
     for (int64_t slice = 0; slice < count; slice++) {
-      const int64_t first = slice * lanes;
-      entries.clear();
+      sort_by_offset(slice * lanes, std::min(outputs, (slice + 1) * lanes), arcs, input_of);
       for (auto& lane : rest) lane.clear();
-      for (int64_t lane = 0; lane < lanes && first + lane < outputs; lane++)
-        for (int64_t k = arcs.begin[at(first + lane)]; k < arcs.begin[at(first + lane + 1)]; k++) {
-          const int32_t a = arcs.order[at(k)];
-          entries.push_back({input_of(a) - static_cast<int32_t>(lane), static_cast<int32_t>(lane), a});
-        }
-      std::sort(entries.begin(), entries.end(), [](const Entry& x, const Entry& y) {
-        return x.offset != y.offset ? x.offset < y.offset : x.lane != y.lane ? x.lane < y.lane : x.arc < y.arc;
-      });
-      const std::size_t enough = few_offsets(entries) ? 1 : enough_lanes;
-      for (std::size_t i = 0; i < entries.size();) {
-        const std::size_t j = end_of_offset(entries, i);
+      const std::size_t enough = few_offsets() ? 1 : enough_lanes;
+      std::size_t depth = 0;
+      for (std::size_t i = 0; i < entries_.size();) {
+        const std::size_t j = end_of_offset(i);
         // A second arc between the same two places goes with the rest.
         const bool worthwhile = j - i >= enough;
-        const std::size_t row = worthwhile ? open_row(entries[i].offset) : 0;
+        const std::size_t row = worthwhile ? open_row(entries_[i].offset()) : 0;
         int32_t last_lane = -1;
         for (; i < j; i++) {
-          const Entry& entry = entries[i];
-          if (worthwhile && entry.lane != last_lane) {
-            set(row, entry.lane, weight_of(entry.arc));
+          const Arc& arc = arcs_[entries_[i].place()];
+          if (worthwhile && arc.lane != last_lane) {
+            set(row, arc.lane, weight_of(arc.index));
           } else {
-            rest[at(entry.lane)].push_back(entry.arc);
+            rest[at(arc.lane)].push_back(arc.index);
+            depth = std::max(depth, rest[at(arc.lane)].size());
           }
-          last_lane = entry.lane;
+          last_lane = arc.lane;
         }
       }
-      std::size_t depth = 0;
-      for (const auto& lane : rest) depth = std::max(depth, lane.size());
       for (std::size_t d = 0; d < depth; d++) {
         const std::size_t row = open_row(scattered);
         for (int64_t lane = 0; lane < lanes; lane++)
@@ -201,30 +208,58 @@ struct Slices {
   }
 
  private:
-  struct Entry {
-    int32_t offset, lane, arc;
+  struct Arc {
+    int32_t lane, index;
   };
+  // An arc of the slice: the index of its source, relative to its lane, and where it stands in arcs_.  One number, so
+  // that sorting is cheap; arcs of the same offset keep their order, by lane and then by index.
+  struct Entry {
+    uint64_t key;
+
+    Entry(int32_t offset, std::size_t place)
+        : key(static_cast<uint64_t>(static_cast<uint32_t>(offset) ^ 0x80000000u) << 32 | static_cast<uint32_t>(place)) {
+    }
+    int32_t offset() const { return static_cast<int32_t>(static_cast<uint32_t>(key >> 32) ^ 0x80000000u); }
+    std::size_t place() const { return static_cast<uint32_t>(key); }
+    bool operator<(const Entry& other) const { return key < other.key; }
+  };
+  std::vector<Arc> arcs_;
   std::vector<Entry> entries_;
   std::vector<Index32> rest_;
+
+  template <class Input>
+  void sort_by_offset(int64_t first, int64_t past, const Grouping& arcs, const Input& input_of) {
+    arcs_.clear();
+    entries_.clear();
+    for (int64_t output = first; output < past; output++) {
+      const auto lane = static_cast<int32_t>(output - first);
+      for (int64_t k = arcs.begin[at(output)]; k < arcs.begin[at(output + 1)]; k++) {
+        const int32_t a = arcs.order[at(k)];
+        entries_.emplace_back(input_of(a) - lane, arcs_.size());
+        arcs_.push_back({lane, a});
+      }
+    }
+    std::sort(entries_.begin(), entries_.end());
+  }
 
   // A vector load pays off from so many lanes on, and scattered loads of all lanes cost as much as so many vectors.
   static constexpr std::size_t enough_lanes = 4;
 
-  static std::size_t end_of_offset(const std::vector<Entry>& entries, std::size_t begin) {
-    std::size_t end = begin;
-    while (end < entries.size() && entries[end].offset == entries[begin].offset) end++;
+  std::size_t end_of_offset(std::size_t first) const {
+    std::size_t end = first;
+    while (end < entries_.size() && entries_[end].offset() == entries_[first].offset()) end++;
     return end;
   }
 
   // Whether rows of neighbours for all that has less than `enough_lanes` cost no more than the scattered rows that it
   // would take.
-  static bool few_offsets(const std::vector<Entry>& entries) {
+  bool few_offsets() const {
     std::size_t offsets = 0, depth = 0, in_lane[lanes] = {};
-    for (std::size_t i = 0; i < entries.size();) {
-      const std::size_t end = end_of_offset(entries, i);
+    for (std::size_t i = 0; i < entries_.size();) {
+      const std::size_t end = end_of_offset(i);
       if (end - i < enough_lanes) {
         offsets++;
-        for (; i < end; i++) depth = std::max(depth, ++in_lane[at(entries[i].lane)]);
+        for (; i < end; i++) depth = std::max(depth, ++in_lane[at(arcs_[entries_[i].place()].lane)]);
       }
       i = end;
     }
@@ -239,12 +274,9 @@ struct Slices {
     return base.size() - 1;
   }
 
-  void set(std::size_t row, int32_t lane, double weight) {
-    const double scaled = weight * 1.4426950408889634;
-    if (!(scaled > -double(largest_input_exponent))) return;
-    const double n = std::floor(scaled);
-    mantissa[row * lanes + at(lane)] = static_cast<Real>(std::exp2(scaled - n));
-    exponent[row * lanes + at(lane)] = static_cast<Exponent>(n);
+  void set(std::size_t row, int32_t lane, const SplitWeight<Real>& weight) {
+    mantissa[row * lanes + at(lane)] = weight.mantissa;
+    exponent[row * lanes + at(lane)] = weight.exponent;
   }
 };
 
@@ -379,7 +411,13 @@ class GraphLayout {
         largest_weight = std::max(largest_weight, graph.weight[a]);
       }
     if (arrivals == 0 || std::abs(largest_weight) < ordinary_weight) largest_weight = 0;
-    const auto weight = [&](int32_t a) { return graph.weight[a] - largest_weight; };
+    // Most automata have few different weights, and runs of one.
+    split_.resize(at(graph.arcs));
+    for (int64_t a = 0; a < graph.arcs; a++)
+      split_[at(a)] = a > 0 && graph.weight[a] == graph.weight[a - 1]
+                          ? split_[at(a - 1)]
+                          : SplitWeight<Real>(graph.weight[a] - largest_weight);
+    const auto weight = [&](int32_t a) { return split_[at(a)]; };
     Grouping& into = grouping_;
     into.build(arrivals, graph.arcs, [&](int64_t a) { return int64_t{arc_arrival[at(a)]}; });
     incoming.build(arrivals, into, [&](int32_t a) { return arc_source[at(a)]; }, weight);
@@ -412,6 +450,7 @@ class GraphLayout {
 
   UsefulArcs useful_;
   Index32 first_arrival_, slot_, order_;
+  std::vector<SplitWeight<Real>> split_;
   Index labels_begin_;
   Index32 labels_;
   Grouping grouping_;
