@@ -24,17 +24,18 @@ from benchmarks.report import parser, show
 from seqtrain import reference
 
 BATCH, FRAMES, PHONES, STATES_PER_PHONE, LABELS = 16, 500, 40, 3, 1500
-TITLE = f"full sum, {PHONES} phones x {STATES_PER_PHONE} states, B{BATCH} T{FRAMES} V{LABELS}"
+TITLE = f"full sum, {PHONES} phones x {STATES_PER_PHONE} states, B{BATCH} T{{frames}} V{LABELS}"
 
 
 class Batch:
     """Random scores and left-to-right HMMs."""
 
-    def __init__(self) -> None:
+    def __init__(self, frames: int) -> None:
         torch.manual_seed(1)
-        self.scores = torch.randn(BATCH, FRAMES, LABELS).requires_grad_()
-        self.direction = torch.randn(BATCH, FRAMES, LABELS)
-        self.lengths = torch.full((BATCH,), FRAMES)
+        self.frames = frames
+        self.scores = torch.randn(BATCH, frames, LABELS).requires_grad_()
+        self.direction = torch.randn(BATCH, frames, LABELS)
+        self.lengths = torch.full((BATCH,), frames)
         self.phones = torch.randint(0, LABELS // STATES_PER_PHONE, (BATCH, PHONES))
         self.fsa = st.fsa.hmm(
             self.phones,
@@ -53,11 +54,11 @@ class Batch:
     def by_hand(self) -> torch.Tensor:
         """The same sum as a loop of torch operations: state s is left by its loop or to s + 1, each with 1/2."""
         labels = (self.phones[:, :, None] * STATES_PER_PHONE + torch.arange(STATES_PER_PHONE)).flatten(1)
-        emissions = self.scores.gather(2, labels[:, None, :].expand(-1, FRAMES, -1))
+        emissions = self.scores.gather(2, labels[:, None, :].expand(-1, self.frames, -1))
         impossible = torch.full((BATCH, 1), -1e30)
         half = float(np.log(0.5))
         alpha = torch.cat([emissions[:, 0, :1], impossible.expand(-1, labels.shape[1] - 1)], dim=1)
-        for t in range(1, FRAMES):
+        for t in range(1, self.frames):
             entered = torch.cat([impossible, alpha[:, :-1]], dim=1)
             alpha = torch.logaddexp(alpha + half, entered + half) + emissions[:, t]
         return torch.autograd.grad((alpha[:, -1] + half).sum(), self.scores)[0]
@@ -75,7 +76,7 @@ class Batch:
         exact = reference.full_sum_gradients(self.scores[0].detach().double().numpy(), self.fsa[0]).scores
         compact = self.compact()
         used = compact.labels[0] >= 0
-        spread = torch.zeros(FRAMES, LABELS)
+        spread = torch.zeros(self.frames, LABELS)
         spread.index_add_(1, compact.labels[0, used], compact.occupancies[0][:, used])
         found = {
             name: float(np.abs(gradient.detach().double().numpy() - exact).max())
@@ -90,10 +91,10 @@ class Batch:
         return found | {"seqtrain, Hessian-vector": float(np.abs(difference).max())}
 
 
-def rows(threads: int, turns: int) -> list[dict[str, Any]]:
+def rows(threads: int, turns: int, frames: int) -> list[dict[str, Any]]:
     """One row a contender."""
     torch.set_num_threads(threads)
-    batch = Batch()
+    batch = Batch(frames)
     memory = torch.empty_like(batch.scores)
     contenders: dict[str, Callable[[], object]] = {
         "seqtrain, compact": batch.compact,
@@ -120,9 +121,13 @@ def rows(threads: int, turns: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Prints the table."""
-    arguments = parser(__doc__ or "").parse_args()
-    found = [row for threads in arguments.threads for row in rows(threads, arguments.turns)]
-    show(TITLE, found, as_json=arguments.json)
+    options = parser(__doc__ or "")
+    options.add_argument(
+        "--frames", type=int, default=FRAMES, help="of each utterance (default: %(default)s)"
+    )
+    arguments = options.parse_args()
+    found = [row for threads in arguments.threads for row in rows(threads, arguments.turns, arguments.frames)]
+    show(TITLE.format(frames=arguments.frames), found, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@
 // neighbours.
 //
 // Arcs stand in slices of `lanes` rows (SELL): row r of a slice holds one arc for each of its `lanes` destinations.
-// Where the sources of a row are neighbours too (`base` >= smallest_base), it's read with one vector load.
+// Where the sources of a row are neighbours too (it has a `base`), it's read with one vector load.
 #pragma once
 
 #include <algorithm>

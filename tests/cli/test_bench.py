@@ -20,11 +20,27 @@ def test_unknown_benchmark_lists_the_known(capsys: pytest.CaptureFixture[str]) -
     )
 
 
+def test_each_benchmark_is_run_with_the_options_given_and_the_first_failure_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commands = []
+
+    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 3 if "benchmarks.ctc" in command else 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    options = ["--turns=1", "--threads", "1", "2", "--json"]
+    assert main(["bench", "full_sum", "ctc", "risk", *options]) == 3
+    assert commands == [
+        [sys.executable, "-m", f"benchmarks.{name}", *options] for name in ("full_sum", "ctc")
+    ]
+
+
 def test_full_sum_prints_a_row_for_each_contender() -> None:
-    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", "seqtrain.cli", "bench", "full_sum", "--turns=1", "--threads", "1", "--json"],
-        cwd=root, capture_output=True, text=True, check=True,
+        [sys.executable, "-m", "benchmarks.full_sum", "--turns=1", "--threads=1", "--frames=150", "--json"],
+        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, check=True,
     )  # fmt: skip
     table = json.loads(done.stdout)
     rows = {row["contender"]: row for row in table["rows"]}

@@ -8,7 +8,7 @@ import torch
 
 import seqtrain as st
 from seqtrain import reference
-from seqtrain.fsa import Transitions, hmm
+from seqtrain.fsa import Fsa, FsaBatch, Transitions, hmm
 from tests.ops.examples import random_scores
 from tests.ops.gradient import scores_gradient
 
@@ -60,3 +60,28 @@ def test_arc_weights_of_a_long_utterance() -> None:
     (gradient,) = torch.autograd.grad(value.sum(), weights)
     expected = reference.full_sum_gradients(scores[0].double().numpy(), graphs[0])
     np.testing.assert_allclose(gradient.double().numpy(), expected.weights, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "spread"),
+    [(torch.float32, spread) for spread in (40.0, 41.5, 41.7, 43.0, 85.0, 90.0, 400.0)]
+    + [(torch.float64, spread) for spread in (41.5, 277.0, 278.0, 700.0, 800.0, 4000.0)],
+    ids=str,
+)
+def test_scores_so_far_apart_that_emissions_need_exponents(dtype: torch.dtype, spread: float) -> None:
+    """Of two equally good ways one falls behind by `spread` and makes it up; they meet before and after."""
+    fsa = Fsa(
+        [[0, 1, 2], [1, 2, 0], [1, 3, 1], [2, 2, 0], [3, 3, 1], [2, 4, 0], [3, 4, 1], [4, 4, 2]],
+        final={4: 0.0},
+    )
+    scores = torch.zeros(1, 5, 3, dtype=dtype)
+    scores[0, 1, 1], scores[0, 2, 1] = -spread, spread
+    weights = torch.zeros(8, dtype=dtype).requires_grad_()
+    leaf = scores.clone().requires_grad_()
+    value = st.full_sum(leaf, torch.tensor([5]), FsaBatch.from_list([fsa]).with_weights(weights))
+    gradient, counts = torch.autograd.grad(value.sum(), (leaf, weights))
+    expected = reference.full_sum_gradients(scores[0].double().numpy(), fsa)
+    error = 1e-6 if dtype == torch.float32 else 1e-12
+    assert value.item() == pytest.approx(expected.score, rel=error, abs=error)
+    np.testing.assert_allclose(gradient[0].double().numpy(), expected.scores, rtol=error, atol=error)
+    np.testing.assert_allclose(counts.double().numpy(), expected.weights, rtol=error, atol=error)
