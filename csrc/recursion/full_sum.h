@@ -38,7 +38,7 @@ inline void clear(Values<Real> values, int64_t count) {
   }
 }
 
-// sum · 2^top = Σ over rows of product · 2^exponent, element by element, and of what sum · 2^top was where it `carries`.
+// sum · 2^top = Σ over rows of product · 2^exponent, element by element, and what sum · 2^top was where it `carries`.
 template <class Real, int rows, bool carries>
 inline void add_products(const Vector<Real> (&product)[rows], const BitVector<Real> (&exponent)[rows],
                          Vector<Real>& sum, BitVector<Real>& top) {
