@@ -1,9 +1,9 @@
 """Sums over graphs and their gradients against k2: `python -m benchmarks.k2`, in the environment of `tests/k2/run`.
 
 "k2, exact" is `output_beam=1e9` and double scores, "k2, default" its beam of 10 and float scores: the same value only
-where the beam drops nothing. All deliver the gradient with respect to the scores; "reused" writes it into memory that
-the caller keeps. Graphs are made before, on both sides. Each case and number of threads runs in a process of its own:
-k2 keeps memory and threads.
+where the beam drops nothing. All deliver the gradient with respect to the scores; "reused" writes it over that of an
+earlier step, which the caller has kept. Graphs are made before, on both sides. Each case and number of threads runs in a
+process of its own: k2 keeps memory and threads.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def rows(name: str, threads: int, turns: int, *, small: bool) -> list[dict[str, 
     """One row a contender."""
     torch.set_num_threads(threads)
     case = Case(name, small=small)
-    memory = torch.empty_like(case.scores)
+    memory = case.ours()[1]
     contenders: dict[str, Callable[[], tuple[torch.Tensor, torch.Tensor]]] = {
         "seqtrain": case.ours,
         "seqtrain, reused": lambda: case.ours(memory),

@@ -12,6 +12,7 @@
 #include "memory.h"
 #include "parallel.h"
 #include "segments.h"
+#include "sparse_rows.h"
 
 namespace seqtrain {
 namespace {
@@ -91,6 +92,7 @@ class FullSumUtterance {
     std::fill(product_exponent_, product_exponent_ + arrivals, Exponent{zero_exponent});
     for (int64_t m = 0; m < whole_vectors(graph_->arrivals); m++)
       place_[m] = graph_->label[at(std::min(m, graph_->arrivals - 1))] * step;
+    lines_.find(graph_->column_label, step);
   }
 
   Values<Real> alpha(int64_t slot) {
@@ -112,7 +114,7 @@ class FullSumUtterance {
   bool sweep_forward(const FullSum<Real>& problem, int64_t b, int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; t++) {
       const int64_t slot = t - begin;
-      const LaterScores<Real> later(problem.scores.row(b, t + frames_ahead), place_, whole_vectors(graph_->arrivals));
+      const LaterScores<Real> later(problem.scores.row(b, t + frames_ahead), lines_);
       if (!emit(problem, problem.scores.row(b, t), t, slot, later)) {
         problem.status[b] = 1 + t;
         return false;
@@ -152,11 +154,20 @@ class FullSumUtterance {
       if (!split_frame<Real>(gather, mantissa, emission_exponent_of(slot), arrivals, shift_[t], offset)) return false;
       offset_ += offset;
     }
-    for (int64_t m = arrivals; m < (arrivals + lanes - 1) / lanes * lanes; m++) {
-      mantissa[m] = 0;
-      emission_exponent_of(slot)[m] = zero_exponent;
-    }
+    clear_rest(mantissa, plain_[slot] == 0 ? emission_exponent_of(slot) : nullptr);
     return true;
+  }
+
+  // Emissions of no arrival, up to the end of a slice.
+  void clear_rest(Real* mantissa, Exponent* exponent) const {
+    const int64_t arrivals = graph_->arrivals, end = (arrivals + lanes - 1) / lanes * lanes;
+    for (int64_t m = arrivals / vector_size<Real> * vector_size<Real>; m < end; m += vector_size<Real>) {
+      const BitVector<Real> there = first_elements<Real>(arrivals - m);
+      store_vector(mantissa + m, (Vector<Real>)((BitVector<Real>)load_vector(mantissa + m) & there));
+      if (exponent == nullptr) continue;
+      const BitVector<Real> found = load_bits<Real>(exponent + m);
+      store_bits<Real>(exponent + m, there ? found : BitVector<Real>{} + Exponent{zero_exponent});
+    }
   }
 
   static int64_t whole_vectors(int64_t count) {
@@ -204,7 +215,7 @@ class FullSumUtterance {
   void sweep_back(const FullSum<Real>& problem, int64_t b, int64_t g, int64_t frames, const Segments& segments,
                   Exponent likelihood_exponent, int64_t next) {
     const GraphLayout<Real>& graph = *graph_;
-    const int64_t next_frames = find_places_of_next(problem, next);
+    const int64_t next_frames = find_lines_of_next(problem, next);
     const int64_t columns = static_cast<int64_t>(graph.column_label.size());
     Values<Real> beta{beta_ + lanes, beta_exponent_ + lanes}, product{product_ + lanes, product_exponent_ + lanes};
     double* arc_occupancies = nullptr;
@@ -233,8 +244,8 @@ class FullSumUtterance {
                                         occupancies_of(problem, b, std::max<int64_t>(t - 1, 0))};
         // While the way back runs, memory is idle.
         const int64_t row = frames - 1 - t;
-        const LaterScores<Real> later(row < next_frames ? problem.scores.row(next, row) : nullptr, next_place_.data(),
-                                      row < next_frames ? static_cast<int64_t>(next_place_.size()) : 0);
+        const LaterScores<Real> later =
+            row < next_frames ? LaterScores<Real>(problem.scores.row(next, row), next_lines_) : LaterScores<Real>();
         const Real sum = frame.run(graph, likelihood_exponent, [&](int64_t m) { later.template request<0, 4>(m); });
         if (!(sum > 0)) {
           problem.status[b] = status_no_path;
@@ -260,20 +271,20 @@ class FullSumUtterance {
     return problem.occupancies + (problem.scores.first_row(b, problem.max_frames) + t) * problem.width;
   }
 
-  // Where the next utterance's labels stand in a row of scores, whole vectors of them; returns of how many frames the
-  // cache may hold their lines.
-  int64_t find_places_of_next(const FullSum<Real>& problem, int64_t next) {
-    next_place_.clear();
+  // Where the next utterance's labels stand in a row of scores; returns of how many frames the cache may hold their
+  // lines.
+  int64_t find_lines_of_next(const FullSum<Real>& problem, int64_t next) {
+    next_label_.clear();
     if (next < 0) return 0;
     const GraphView graph = view(problem.graphs, problem.graphs.graphs > 1 ? next : 0);
-    const int64_t step = problem.scores.stride_label * static_cast<int64_t>(item_size(problem.scores.dtype));
     // Neighbouring arcs often have one label.
     for (int64_t a = 0; a < graph.arcs; a++)
-      if (a == 0 || graph.label(a) != graph.label(a - 1)) next_place_.push_back(graph.label(a) * step);
-    if (next_place_.empty()) return 0;
-    next_place_.resize(at(whole_vectors(static_cast<int64_t>(next_place_.size()))), next_place_.back());
-    constexpr int64_t line = 64, bytes_ahead = int64_t{4} << 20;
-    return std::min(problem.lengths[next], bytes_ahead / (line * static_cast<int64_t>(next_place_.size())));
+      if (a == 0 || graph.label(a) != graph.label(a - 1)) next_label_.push_back(graph.label(a));
+    if (next_label_.empty()) return 0;
+    std::sort(next_label_.begin(), next_label_.end());
+    next_lines_.find(next_label_, problem.scores.stride_label * static_cast<int64_t>(item_size(problem.scores.dtype)));
+    constexpr int64_t bytes_ahead = int64_t{4} << 20;
+    return std::min(problem.lengths[next], bytes_ahead / (line_bytes * next_lines_.count()));
   }
 
   void write_columns(const GraphLayout<Real>& graph, Real inverse, Real* __restrict out) const {
@@ -332,7 +343,8 @@ class FullSumUtterance {
   static constexpr int64_t frames_ahead = 4;
 
   const GraphLayout<Real>* graph_ = nullptr;
-  std::vector<int64_t> next_place_;
+  Lines lines_, next_lines_;  // with this utterance's labels in a row of scores, and with the next one's
+  Index32 next_label_;
   double offset_ = 0;
   int64_t node_width_ = 0, arrival_width_ = 0;
   Real *alpha_ = nullptr, *checkpoint_ = nullptr, *emission_ = nullptr, *beta_ = nullptr, *product_ = nullptr,
@@ -360,6 +372,38 @@ void write_columns(const FullSum<Real>& problem, int64_t g, const GraphLayout<Re
   int64_t* out = problem.column_labels + g * problem.width;
   const auto columns = static_cast<int64_t>(layout.column_label.size());
   for (int64_t k = 0; k < problem.width; k++) out[k] = k < columns ? layout.column_label[at(k)] : -1;
+}
+
+// Rows of an utterance's gradient, of which the first `used` aren't zero.
+struct GradientRows {
+  int64_t utterance, first, used, count;
+};
+
+template <class Real>
+struct ScatterWorkspace {
+  SparseRows<Real> sparse;
+  Scratch<Real> row;
+};
+
+template <class Real, bool stream>
+void scatter_vectors(const Scatter<Real>& problem, const GradientRows& rows, Real weight, SparseRows<Real>& out) {
+  for (int64_t t = 0; t < rows.count; t++)
+    out.template write<stream>(problem.occupancies + (rows.first + t) * problem.width, weight, t < rows.used);
+  out.finish();
+}
+
+// Where rows don't follow one another, are of another type, or have next to no elements.
+template <class Real>
+void scatter_elements(const Scatter<Real>& problem, const GradientRows& rows, Real weight, const int64_t* label,
+                      int64_t columns, bool stream, Scratch<Real>& scratch) {
+  Real* row = scratch.reserve(at(problem.labels));
+  std::memset(row, 0, at(problem.labels) * sizeof(Real));
+  for (int64_t t = 0; t < rows.count; t++) {
+    const Real* occupancy = problem.occupancies + (rows.first + t) * problem.width;
+    // Columns are distinct labels, so the row in scratch is zero everywhere else, from one frame to the next.
+    for (int64_t k = 0; k < columns; k++) row[label[k]] = t < rows.used ? weight * occupancy[k] : Real{0};
+    write_row(problem.gradient, problem.gradient.row(rows.utterance, t), row, problem.labels, stream);
+  }
 }
 
 }  // namespace
@@ -391,31 +435,33 @@ void full_sum(const FullSum<Real>& problem) {
 
 template <class Real>
 void scatter_occupancies(const Scatter<Real>& problem) {
-  const int64_t total_rows = problem.gradient.rows(problem.batch, problem.max_frames);
+  const Tensor& gradient = problem.gradient;
+  const int64_t total_rows = gradient.rows(problem.batch, problem.max_frames);
   const bool stream = total_rows * problem.labels * static_cast<int64_t>(sizeof(Real)) > streaming_bytes;
+  const bool by_vectors = SparseRows<Real>::possible(gradient, problem.labels, problem.width);
   const double average = static_cast<double>(total_rows * problem.labels) / static_cast<double>(problem.batch);
   std::vector<double> work(at(problem.batch), average / 8.0);
-  for_each_utterance<Scratch<Real>>(work, problem.threads, [&](int64_t b, Scratch<Real>& scratch) {
-    const bool alive = problem.status[b] == status_ok;
+  using Workspace = ScatterWorkspace<Real>;
+  for_each_utterance<Workspace>(work, problem.threads, [&](int64_t b, Workspace& workspace) {
     const int64_t length = problem.lengths[b];
-    const int64_t rows = problem.gradient.offsets != nullptr ? length : problem.max_frames;
+    const GradientRows rows{b, gradient.first_row(b, problem.max_frames), problem.status[b] == status_ok ? length : 0,
+                            gradient.offsets != nullptr ? length : problem.max_frames};
     const int64_t* label = problem.column_labels + (problem.shared_columns ? 0 : b * problem.width);
     int64_t columns = 0;
     while (columns < problem.width && label[columns] >= 0) columns++;
     const auto weight = static_cast<Real>(problem.weight[b]);
-    const int64_t first_row = problem.gradient.first_row(b, problem.max_frames);
-    Real* row = scratch.reserve(at(problem.labels));
-    std::memset(row, 0, at(problem.labels) * sizeof(Real));
-    const Tensor& gradient = problem.gradient;
-    if (stream && rows > 0 && gradient.stride_label == 1 && gradient.stride_frame == problem.labels)
-      map_pages(gradient.row(b, 0), at(rows * problem.labels) * item_size(gradient.dtype));
-    for (int64_t t = 0; t < rows; t++) {
-      char* out = problem.gradient.row(b, t);
-      const Real* occupancy = problem.occupancies + (first_row + t) * problem.width;
-      // Columns are distinct labels, so the row in scratch is zero everywhere else, from one frame to the next.
-      const bool filled = alive && t < length;
-      for (int64_t k = 0; k < columns; k++) row[label[k]] = filled ? weight * occupancy[k] : Real{0};
-      write_row(problem.gradient, out, row, problem.labels, stream);
+    if (stream && rows.count > 0 && gradient.stride_label == 1 && gradient.stride_frame == problem.labels)
+      map_pages(gradient.row(b, 0), at(rows.count * problem.labels) * item_size(gradient.dtype));
+    if (by_vectors) {
+      SparseRows<Real>& out = workspace.sparse;
+      out.begin(reinterpret_cast<Real*>(gradient.row(b, 0)), problem.labels, label, columns, problem.width);
+      if (stream) {
+        scatter_vectors<Real, true>(problem, rows, weight, out);
+      } else {
+        scatter_vectors<Real, false>(problem, rows, weight, out);
+      }
+    } else {
+      scatter_elements(problem, rows, weight, label, columns, stream, workspace.row);
     }
     finish_streaming();
   });

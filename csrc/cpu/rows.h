@@ -9,6 +9,8 @@
 #include <immintrin.h>
 #endif
 
+#include "../recursion/vector.h"
+
 namespace seqtrain {
 
 enum class Dtype : int { float16 = 0, bfloat16 = 1, float32 = 2, float64 = 3 };
@@ -157,34 +159,30 @@ inline const Real* contiguous_row(const Tensor& tensor, const char* row, int64_t
 // Outputs from this size on are written past the caches.
 constexpr int64_t streaming_bytes = int64_t{32} << 20;
 
+// Writes a vector past the caches, to an address that is a multiple of its size.
+template <class Real>
+inline void stream_vector(Real* target, Vector<Real> value) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(target), (__m512i)value);
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(target), (__m256i)value);
+#elif defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(target), (__m128i)value);
+#else
+  store_vector(target, value);
+#endif
+}
+
 // Writes past the caches: for outputs larger than they are, whose lines would be fetched only to be overwritten.
 template <class Real>
 inline void stream_row(Real* __restrict target, const Real* __restrict source, int64_t size) {
-#if defined(__SSE2__)
-  constexpr int64_t alignment = 64;
   int64_t v = 0;
-  while (v < size && (reinterpret_cast<uintptr_t>(target + v) & (alignment - 1)) != 0) {
+  while (v < size && reinterpret_cast<uintptr_t>(target + v) % static_cast<uintptr_t>(vector_bytes) != 0) {
     target[v] = source[v];
     v++;
   }
-  constexpr int64_t line = alignment / static_cast<int64_t>(sizeof(Real));
-  for (; v + line <= size; v += line) {
-#if defined(__AVX512F__)
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(target + v), _mm512_loadu_si512(source + v));
-#elif defined(__AVX__)
-    for (int64_t part = 0; part < line; part += line / 2)
-      _mm256_stream_si256(reinterpret_cast<__m256i*>(target + v + part),
-                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + v + part)));
-#else
-    for (int64_t part = 0; part < line; part += line / 4)
-      _mm_stream_si128(reinterpret_cast<__m128i*>(target + v + part),
-                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(source + v + part)));
-#endif
-  }
+  for (; v + vector_size<Real> <= size; v += vector_size<Real>) stream_vector(target + v, load_vector(source + v));
   for (; v < size; v++) target[v] = source[v];
-#else
-  std::memcpy(target, source, static_cast<std::size_t>(size) * sizeof(Real));
-#endif
 }
 
 // Makes streamed rows visible to other threads before this one reports that it is done.

@@ -113,13 +113,9 @@ class ExtentOfVectors {
     zero_ += score * Real{0};
   }
   Extent<Real> found() const {
-    Extent<Real> extent{lowest_[0], highest_[0], true};
-    for (int64_t i = 0; i < vector_size<Real>; i++) {
-      extent.lowest = std::min(extent.lowest, Real(lowest_[i]));
-      extent.highest = std::max(extent.highest, Real(highest_[i]));
-      extent.finite = extent.finite && zero_[i] == Real{0};
-    }
-    return extent;
+    return {folded<Real>(lowest_, [](Vector<Real> a, Vector<Real> b) { return a < b ? a : b; }),
+            folded<Real>(highest_, [](Vector<Real> a, Vector<Real> b) { return a > b ? a : b; }),
+            sum_of<Real>(zero_) == Real{0}};
   }
 
  private:

@@ -197,6 +197,7 @@ inline void aggregate(const GraphLayout<Real>& graph, Values<Real> nodes) {
   using Exponent = ExponentOf<Real>;
   for (int64_t q = 0; q < graph.aggregates; q++) {
     const int64_t begin = graph.aggregate_begin[at(q)], end = graph.aggregate_begin[at(q + 1)];
+    if (begin == end) continue;  // a start that nothing leads to: `nodes` are zero there
     Exponent top = zero_exponent;
     for (int64_t m = begin; m < end; m++) top = nodes.exponent[m] > top ? nodes.exponent[m] : top;
     Real sum = 0;
@@ -252,6 +253,25 @@ struct BackwardFrame {
  private:
   static constexpr Exponent largest = 2;
 
+  // Of the single arrivals from `m` on, a vector of which the first `count` are some.
+  template <bool plain, bool whole>
+  Vector<Real> step(int64_t m, Exponent likelihood_exponent, [[maybe_unused]] int64_t count) const {
+    Vector<Real> b = load_vector(beta.mantissa + m);
+    BitVector<Real> b_exponent = load_bits<Real>(beta.exponent + m);
+    if constexpr (!whole) {
+      const BitVector<Real> there = first_elements<Real>(count);
+      b = (Vector<Real>)((BitVector<Real>)b & there);
+      b_exponent = there ? b_exponent : BitVector<Real>{} + Exponent{zero_exponent};
+    }
+    BitVector<Real> e = load_bits<Real>(alpha.exponent + m) + b_exponent - likelihood_exponent;
+    e = e > BitVector<Real>{} + largest ? BitVector<Real>{} + largest : e;
+    const Vector<Real> value = load_vector(alpha.mantissa + m) * b * power_of_two_of_vector<Real>(e);
+    store_vector(occupancy + m, value);
+    store_vector(product.mantissa + m, b * load_vector(emission + m));
+    store_bits<Real>(product.exponent + m, plain ? b_exponent : b_exponent + load_bits<Real>(emission_exponent + m));
+    return value;
+  }
+
   template <bool plain, class Meanwhile>
   Real run(const GraphLayout<Real>& graph, Exponent likelihood_exponent, const Meanwhile& meanwhile) const {
     const int64_t whole = graph.single / vector_size<Real> * vector_size<Real>;
@@ -262,18 +282,11 @@ struct BackwardFrame {
       __builtin_prefetch(next_emission + m);
       __builtin_prefetch(next_output + m, 1);
       meanwhile(m);
-      const Vector<Real> b = load_vector(beta.mantissa + m);
-      const BitVector<Real> b_exponent = load_bits<Real>(beta.exponent + m);
-      BitVector<Real> e = load_bits<Real>(alpha.exponent + m) + b_exponent - likelihood_exponent;
-      e = e > BitVector<Real>{} + largest ? BitVector<Real>{} + largest : e;
-      const Vector<Real> value = load_vector(alpha.mantissa + m) * b * power_of_two_of_vector<Real>(e);
-      sums += value;
-      store_vector(occupancy + m, value);
-      store_vector(product.mantissa + m, b * load_vector(emission + m));
-      store_bits<Real>(product.exponent + m, plain ? b_exponent : b_exponent + load_bits<Real>(emission_exponent + m));
+      sums += step<plain, true>(m, likelihood_exponent, vector_size<Real>);
     }
+    if (whole < graph.single) sums += step<plain, false>(whole, likelihood_exponent, graph.single - whole);
     Real sum = sum_of<Real>(sums);
-    for (int64_t m = whole; m < graph.arrivals; m++) {
+    for (int64_t m = graph.single; m < graph.arrivals; m++) {
       const int32_t s = graph.slot_of_arrival[at(m)];
       Exponent e = alpha.exponent[m] + beta.exponent[s] - likelihood_exponent;
       e = e > largest ? largest : e;

@@ -69,6 +69,14 @@ inline void store_bits(ExponentOf<Real>* target, BitVector<Real> value) {
   *reinterpret_cast<typename VectorOf<Real>::BitsAnywhere*>(target) = value;
 }
 
+// All bits in the first `count` elements, none in the others.
+template <class Real>
+inline BitVector<Real> first_elements(int64_t count) {
+  BitVector<Real> index;
+  for (int64_t i = 0; i < vector_size<Real>; i++) index[i] = static_cast<ExponentOf<Real>>(i);
+  return index < BitVector<Real>{} + static_cast<ExponentOf<Real>>(count);
+}
+
 // `power_of_two` and `normalize` of number.h, element by element.
 template <class Real>
 inline Vector<Real> power_of_two_of_vector(BitVector<Real> k) {
@@ -92,11 +100,33 @@ inline void normalize_vector(Vector<Real>& mantissa, BitVector<Real>& exponent) 
   exponent = alive ? moved : BitVector<Real>{} + Exponent{zero_exponent};
 }
 
+// Element i is value[index[i] mod the vector's size].
+template <class Real>
+inline Vector<Real> permuted(Vector<Real> value, BitVector<Real> index) {
+#if defined(__clang__)
+  Vector<Real> result;
+  for (int64_t i = 0; i < vector_size<Real>; i++) result[i] = value[index[i] & (vector_size<Real> - 1)];
+  return result;
+#else
+  return __builtin_shuffle(value, index);
+#endif
+}
+
+// All elements in one, by an operation on two vectors: halves of the vector, halves of what that leaves, and so on.
+template <class Real, class Operation, int64_t distance = vector_size<Real> / 2>
+inline Real folded(Vector<Real> value, const Operation& operation) {
+  if constexpr (distance == 0) {
+    return value[0];
+  } else {
+    BitVector<Real> other;
+    for (int64_t i = 0; i < vector_size<Real>; i++) other[i] = static_cast<ExponentOf<Real>>(i ^ distance);
+    return folded<Real, Operation, distance / 2>(operation(value, permuted<Real>(value, other)), operation);
+  }
+}
+
 template <class Real>
 inline Real sum_of(Vector<Real> value) {
-  Real sum = 0;
-  for (int64_t i = 0; i < vector_size<Real>; i++) sum += value[i];
-  return sum;
+  return folded<Real>(value, [](Vector<Real> a, Vector<Real> b) { return a + b; });
 }
 
 }  // namespace seqtrain
