@@ -2,8 +2,8 @@
 
 "k2, exact" is `output_beam=1e9` and double scores, "k2, default" its beam of 10 and float scores: the same value only
 where the beam drops nothing. All deliver the gradient with respect to the scores; "reused" writes it over that of an
-earlier step, which the caller has kept. Graphs are made before, on both sides. Each case and number of threads runs in a
-process of its own: k2 keeps memory and threads.
+earlier step, which the caller has kept. Graphs are made before, on both sides. Each case and number of threads runs in
+a process of its own: k2 keeps memory and threads.
 """
 
 from __future__ import annotations

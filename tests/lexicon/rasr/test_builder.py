@@ -98,14 +98,18 @@ def accepts(fsa: Fsa, labels: str) -> bool:
 
 
 def is_canonical(fsa: Fsa) -> bool:
-    """Topological order, sorted but for the copies into the end, nothing twice, one end that isn't left."""
+    """Topological order, sorted but for the copies into the end, one end that isn't left, and no arc twice.
+
+    Copies into the end may be, where a state leads to several old ends with one label: arcs are merged before.
+    """
     arcs = fsa.arcs.tolist()
     end = fsa.num_states - 1
+    inner = [(start, to, label) for start, to, label in arcs if to != end]
     keys = [(to - start, to, start) for start, to, _ in arcs if to != end]
     return (
         all(start <= to for start, to, _ in arcs)
         and keys == sorted(keys)
-        and len(set(map(tuple, arcs))) == len(arcs)
+        and len(set(inner)) == len(inner)
         and not any(start == end or to == 0 for start, to, _ in arcs)
         and {to for _, to, _ in arcs} == set(range(1, fsa.num_states))
         and fsa.final_states.tolist() == [end]
