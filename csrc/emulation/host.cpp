@@ -1,5 +1,6 @@
 #include "host.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -29,6 +30,80 @@ constexpr std::size_t guard_bytes = 256;
 constexpr char poison = static_cast<char>(0xff);  // a NaN in both formats, an exponent of -1
 
 enum class State { runs, waits_for_block, waits_for_cluster, waits_for_warp, done };
+
+// `swapcontext` calls the system each time, for the mask of signals, which takes longer than most fibers run between
+// two barriers: so those that have begun go on by jumps.  Sanitizers follow contexts alone.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr bool by_jumps = false;
+#else
+constexpr bool by_jumps = true;
+#endif
+
+// Where a fiber or the scheduler goes on.
+struct Place {
+  ucontext_t context{};
+  jmp_buf registers;
+};
+
+class Fiber {
+ public:
+  Fiber() : stack_(take_stack()) {}
+  Fiber(const Fiber&) = delete;
+  Fiber& operator=(const Fiber&) = delete;
+  ~Fiber() { spare_stacks().push_back(std::move(stack_)); }
+
+  // Calls body with the halves of `argument`; behind that, the body must `end`.
+  void prepare(void (*body)(unsigned, unsigned), const void* argument, Place& scheduler) {
+    const auto address = reinterpret_cast<uintptr_t>(argument);
+    getcontext(&place_.context);
+    place_.context.uc_stack.ss_sp = stack_.get();
+    place_.context.uc_stack.ss_size = stack_bytes;
+    place_.context.uc_link = &scheduler.context;
+    makecontext(&place_.context, reinterpret_cast<void (*)()>(body), 2, static_cast<unsigned>(address),
+                static_cast<unsigned>(address >> 32));
+  }
+  // Until it leaves.
+  void run(Place& scheduler) {
+    if constexpr (by_jumps) {
+      if (_setjmp(scheduler.registers) != 0) return;
+      if (begun_) _longjmp(place_.registers, 1);
+      begun_ = true;
+      setcontext(&place_.context);
+    } else {
+      swapcontext(&scheduler.context, &place_.context);
+    }
+  }
+  void leave_for(Place& scheduler) {
+    if constexpr (by_jumps) {
+      if (_setjmp(place_.registers) == 0) _longjmp(scheduler.registers, 1);
+    } else {
+      swapcontext(&place_.context, &scheduler.context);
+    }
+  }
+  static void end(Place& scheduler) {
+    if constexpr (by_jumps) _longjmp(scheduler.registers, 1);  // else its context has an end that sanitizers see
+  }
+
+ private:
+  using Stack = std::unique_ptr<char[]>;
+
+  // From one block to the next: the pages of new ones would have to be mapped anew.
+  static std::vector<Stack>& spare_stacks() {
+    static thread_local std::vector<Stack> stacks;
+    return stacks;
+  }
+  static Stack take_stack() {
+    std::vector<Stack>& spare = spare_stacks();
+    if (spare.empty()) return Stack(new char[stack_bytes]);  // not initialized: pages that nobody touches cost nothing
+    Stack stack = std::move(spare.back());
+    spare.pop_back();
+    return stack;
+  }
+
+  Stack stack_;
+  Place place_;
+  bool begun_ = false;
+};
 
 }  // namespace
 
@@ -103,7 +178,9 @@ class Block {
         reinterpret_cast<const Entry*>(static_cast<uintptr_t>(low) | (static_cast<uintptr_t>(high) << 32));
     entry->block->run(entry->thread);
     entry->block->states_[static_cast<std::size_t>(entry->thread)] = State::done;
+    entry->block->end();
   }
+  void end() const;
 
   // A barrier opens where all have come to it; a thread that has ended doesn't count as having come.
   bool release(int begin, int end, State waiting) {
@@ -128,9 +205,8 @@ class Block {
   std::vector<char> shared_;
   std::vector<uint64_t> exchanged_;
   std::atomic<int> begun_{0}, ended_{0};
-  std::unique_ptr<char[]> stacks_;
   std::vector<Entry> entries_;
-  std::vector<ucontext_t> fibers_;
+  std::unique_ptr<Fiber[]> fibers_;
   std::vector<State> states_;
   std::vector<int> turns_;
   std::unique_ptr<std::barrier<>> barrier_;
@@ -150,7 +226,7 @@ class Cluster {
   int size() const { return static_cast<int>(members_.size()); }
   int64_t blocks() const { return blocks_; }
   int fault() const { return fault_.load(std::memory_order_relaxed); }
-  ucontext_t& scheduler() { return scheduler_; }
+  Place& scheduler() { return scheduler_; }
   void run(const Team& team) const { kernel_(team, problem_); }
   bool intact() const {
     return std::all_of(members_.begin(), members_.end(), [](const auto& block) { return block->intact(); });
@@ -210,7 +286,7 @@ class Cluster {
   int64_t blocks_;
   std::vector<std::unique_ptr<Block>> members_;
   std::atomic<int> fault_{0};
-  ucontext_t scheduler_{};
+  Place scheduler_;
   std::unique_ptr<std::barrier<>> barrier_;
 };
 
@@ -222,14 +298,14 @@ void Block::run(int thread) {
 
 void Block::wait(int thread, State state) {
   states_[static_cast<std::size_t>(thread)] = state;
-  swapcontext(&fibers_[static_cast<std::size_t>(thread)], &cluster_.scheduler());
+  fibers_[static_cast<std::size_t>(thread)].leave_for(cluster_.scheduler());
 }
+
+void Block::end() const { Fiber::end(cluster_.scheduler()); }
 
 void Block::begin_fibers(Order order) {
   const auto count = static_cast<std::size_t>(threads_);
-  // Not initialized: pages that no fiber touches cost nothing.
-  stacks_.reset(new char[stack_bytes * count]);
-  fibers_.resize(count);
+  fibers_ = std::make_unique<Fiber[]>(count);
   states_.assign(count, State::runs);
   entries_.resize(count);
   turns_.resize(count);
@@ -237,13 +313,7 @@ void Block::begin_fibers(Order order) {
     const auto i = static_cast<std::size_t>(t);
     entries_[i] = {this, t};
     turns_[i] = order == Order::descending ? threads_ - 1 - t : t;
-    getcontext(&fibers_[i]);
-    fibers_[i].uc_stack.ss_sp = stacks_.get() + stack_bytes * i;
-    fibers_[i].uc_stack.ss_size = stack_bytes;
-    fibers_[i].uc_link = &cluster_.scheduler();
-    const auto address = reinterpret_cast<uintptr_t>(&entries_[i]);
-    makecontext(&fibers_[i], reinterpret_cast<void (*)()>(&enter), 2, static_cast<unsigned>(address),
-                static_cast<unsigned>(address >> 32));
+    fibers_[i].prepare(&enter, &entries_[i], cluster_.scheduler());
   }
 }
 
@@ -253,7 +323,7 @@ bool Block::pass(Order order, std::mt19937& random) {
   for (const int t : turns_)
     if (states_[static_cast<std::size_t>(t)] == State::runs) {
       moved = true;
-      swapcontext(&cluster_.scheduler(), &fibers_[static_cast<std::size_t>(t)]);
+      fibers_[static_cast<std::size_t>(t)].run(cluster_.scheduler());
     }
   for (int first = 0; first < threads_; first += warp_threads)
     moved |= release(first, first + warp_threads, State::waits_for_warp);
