@@ -8,6 +8,7 @@
 #include "kernels.h"
 #include "memory.h"
 #include "parallel.h"
+#include "prefetch.h"
 #include "segments.h"
 #include "softmax.h"
 
@@ -134,7 +135,7 @@ class CtcUtterance {
         // frame this asks for what isn't there, which costs nothing.
         if (!problem.normalize) {
           const int64_t ahead = 4 * problem.scores.stride_frame;
-          for (int64_t u = 0; u < targets_ + 1; u++) __builtin_prefetch(scores + ahead + target[u], 0, 2);
+          for (int64_t u = 0; u < targets_ + 1; u++) __builtin_prefetch(scores + ahead + target[u], 0, second_cache);
         }
         for (int64_t u = 0; u < targets_ + 1; u++) out[u] = scores[target[u]];
       } else {

@@ -284,7 +284,7 @@ class FullSumUtterance {
     std::sort(next_label_.begin(), next_label_.end());
     next_lines_.find(next_label_, problem.scores.stride_label * static_cast<int64_t>(item_size(problem.scores.dtype)));
     constexpr int64_t bytes_ahead = int64_t{4} << 20;
-    return std::min(problem.lengths[next], bytes_ahead / (line_bytes * next_lines_.count()));
+    return std::min(problem.lengths[next], bytes_ahead / (cache_line * next_lines_.count()));
   }
 
   void write_columns(const GraphLayout<Real>& graph, Real inverse, Real* __restrict out) const {

@@ -10,27 +10,26 @@
 #include <vector>
 
 #include "../recursion/vector.h"
+#include "prefetch.h"
 
 namespace seqtrain {
-
-constexpr int64_t line_bytes = 64;
 
 // Places in a row, in bytes, that all of the cache's lines with certain elements can be asked for by, wherever lines
 // begin: where elements are within a line's size of each other, the first and the last of them.
 class Lines {
  public:
-  // Labels ascend; there are some.
+  // Labels ascend.
   void find(const std::vector<int32_t>& labels, int64_t step) {
     place_.clear();
     for (std::size_t i = 0; i < labels.size();) {
       const int64_t first = labels[i] * step;
       int64_t last = first;
-      for (; i < labels.size() && labels[i] * step - first < line_bytes; i++) last = labels[i] * step;
+      for (; i < labels.size() && labels[i] * step - first < cache_line; i++) last = labels[i] * step;
       place_.push_back(first);
       if (last > first) place_.push_back(last);
     }
     count_ = static_cast<int64_t>(place_.size());
-    place_.resize(place_.size() + most_in_vector, place_.back());
+    place_.resize(place_.size() + most_in_vector, count_ > 0 ? place_.back() : 0);
   }
 
   int64_t count() const { return count_; }
@@ -56,7 +55,7 @@ class LaterScores {
   void request(int64_t m) const {
     if (m >= count_) return;
     constexpr int64_t first = begin * vector_size<Real> / 8, past = end * vector_size<Real> / 8;
-    for (int64_t i = first; i < past; i++) __builtin_prefetch(row_ + place_[m + i], 0, 2);
+    for (int64_t i = first; i < past; i++) __builtin_prefetch(row_ + place_[m + i], 0, second_cache);
     // A function that only asks has no effect, by the compiler's lights, and its calls would go.
     asm volatile("");
   }

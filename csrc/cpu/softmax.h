@@ -7,10 +7,9 @@
 
 #include "../recursion/exponential.h"
 #include "../recursion/vector.h"
+#include "prefetch.h"
 
 namespace seqtrain {
-
-constexpr int64_t cache_line = 64;
 
 template <class Real>
 struct RowNormalizer {
@@ -57,7 +56,7 @@ inline RowNormalizer<Real> row_normalizer(const Real* __restrict row, int64_t si
   v = 0;
   for (; v + 4 * step <= size; v += 4 * step) {
     for (int64_t line = 0; line < 4 * vector_bytes; line += cache_line)
-      __builtin_prefetch(reinterpret_cast<const char*>(ahead + v) + line, 0, 2);
+      __builtin_prefetch(reinterpret_cast<const char*>(ahead + v) + line, 0, second_cache);
     sum[0] += exponential_of_nonpositive<Real>(load_vector(row + v) - largest);
     sum[1] += exponential_of_nonpositive<Real>(load_vector(row + v + step) - largest);
     sum[2] += exponential_of_nonpositive<Real>(load_vector(row + v + 2 * step) - largest);
@@ -78,7 +77,7 @@ inline void scaled_softmax(const Real* row, int64_t size, Real largest, Real inv
   int64_t v = 0;
   for (; v + 2 * step <= size; v += 2 * step) {
     for (int64_t line = 0; line < 2 * vector_bytes; line += cache_line)
-      __builtin_prefetch(reinterpret_cast<const char*>(ahead + v) + line, 0, 2);
+      __builtin_prefetch(reinterpret_cast<const char*>(ahead + v) + line, 0, second_cache);
     const Vector<Real> x = load_vector(row + v), y = load_vector(row + v + step);
     store_vector<Real>(out + v, factor * exponential_of_nonpositive<Real>(x - largest));
     store_vector<Real>(out + v + step, factor * exponential_of_nonpositive<Real>(y - largest));
