@@ -134,7 +134,7 @@ class CtcUtterance {
         // Normalizing has just read the row.  Else no hardware prefetcher sees these few elements coming; past the last
         // frame this asks for what isn't there, which costs nothing.
         if (!problem.normalize) {
-          const int64_t ahead = 4 * problem.scores.stride_frame;
+          const int64_t ahead = frames_ahead * problem.scores.stride_frame;
           for (int64_t u = 0; u < targets_ + 1; u++) __builtin_prefetch(scores + ahead + target[u], 0, second_cache);
         }
         for (int64_t u = 0; u < targets_ + 1; u++) out[u] = scores[target[u]];

@@ -11,6 +11,7 @@
 #include "later_scores.h"
 #include "memory.h"
 #include "parallel.h"
+#include "prefetch.h"
 #include "segments.h"
 #include "sparse_rows.h"
 
@@ -339,8 +340,6 @@ class FullSumUtterance {
     for (int64_t f = 0; f < graph.finals; f++)
       if (graph_->final_slot[at(f)] == graph_->start_slot) out[f] = std::exp(graph.final_weight[f] - weight);
   }
-
-  static constexpr int64_t frames_ahead = 4;
 
   const GraphLayout<Real>* graph_ = nullptr;
   Lines lines_, next_lines_;  // with this utterance's labels in a row of scores, and with the next one's

@@ -5,7 +5,6 @@
 // loops makes a share of them, vector by vector.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <vector>
 

@@ -12,4 +12,7 @@ constexpr int64_t cache_line = 64;  // bytes
 // one.
 constexpr int second_cache = 2;
 
+// How many frames before the recursion reads its scores they are asked for.
+constexpr int64_t frames_ahead = 4;
+
 }  // namespace seqtrain

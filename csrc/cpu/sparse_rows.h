@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "../recursion/graph.h"
 #include "../recursion/vector.h"
 #include "rows.h"
 
@@ -95,8 +96,6 @@ class SparseRows {
     std::vector<Piece> pieces;
     std::vector<ExponentOf<Real>> elements;
   };
-
-  static constexpr std::size_t at(int64_t i) { return static_cast<std::size_t>(i); }
 
   // Elements between the boundary of vectors and what `address` points to.
   static int64_t phase_of(const Real* address) {

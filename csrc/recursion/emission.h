@@ -1,7 +1,6 @@
 // One frame's emissions: exp of the scores that the recursion reads, as mantissas and exponents.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>

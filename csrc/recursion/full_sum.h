@@ -197,7 +197,6 @@ inline void aggregate(const GraphLayout<Real>& graph, Values<Real> nodes) {
   using Exponent = ExponentOf<Real>;
   for (int64_t q = 0; q < graph.aggregates; q++) {
     const int64_t begin = graph.aggregate_begin[at(q)], end = graph.aggregate_begin[at(q + 1)];
-    if (begin == end) continue;  // a start that nothing leads to: `nodes` are zero there
     Exponent top = zero_exponent;
     for (int64_t m = begin; m < end; m++) top = nodes.exponent[m] > top ? nodes.exponent[m] : top;
     Real sum = 0;

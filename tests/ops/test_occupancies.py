@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as hs
 
-import seqtrain  # noqa: F401  (registers the operators)
 from seqtrain.ops.arguments import INFEASIBLE
 from tests.fsa.strategies import quick
 from tests.ops.examples import DTYPES

@@ -100,7 +100,7 @@ def accepts(fsa: Fsa, labels: str) -> bool:
 def is_canonical(fsa: Fsa) -> bool:
     """Topological order, sorted but for the copies into the end, one end that isn't left, and no arc twice.
 
-    Copies into the end may be, where a state leads to several old ends with one label: arcs are merged before.
+    Copies into the end may coincide, where a state leads to several old ends with one label: arcs are merged before.
     """
     arcs = fsa.arcs.tolist()
     end = fsa.num_states - 1
